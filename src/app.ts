@@ -1,0 +1,162 @@
+/**
+ * The composition root: builds the machines, registers the features, in reading order. What is made here is
+ * released in `close`, in the opposite order.
+ */
+import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import { validatorCompiler } from 'fastify-type-provider-zod'
+import { authenticate, createServiceKeyCheck } from './auth/authenticate.ts'
+import { createTokenVerifier, type TokenKeys } from './auth/tokens.ts'
+import { secretCharsMin, type Config } from './config.ts'
+import { conversationRoutes } from './conversations/routes.ts'
+import { createDatabase } from './db/database.ts'
+import { createEngine, settleOrphans } from './generation/engine.ts'
+import { registerJsonBodies } from './http/body.ts'
+import { answerClientError, registerErrorHandler, sendProblem, toAppError } from './http/error-handler.ts'
+import { createLinks } from './http/links.ts'
+import { collectMethods } from './http/method-not-allowed.ts'
+import { registerOpenapi, registerOpenapiPage } from './http/openapi.ts'
+import { registerSecurity, requestIdOf } from './http/security.ts'
+import { createSseResponses } from './http/sse.ts'
+import type { Logger } from './logging.ts'
+import { messageRoutes } from './messages/routes.ts'
+import { healthRoutes } from './operations/health.ts'
+import { createModelChain } from './upstream/chain.ts'
+import { createUpstream } from './upstream/openrouter.ts'
+
+/** What the environment may leave open, and main.ts fills in with embedded parts. */
+export interface Resolved {
+  databaseUrl: string
+  /** Nobody else uses this database: what a dead process left running can be settled at the start. */
+  exclusive: boolean
+  tokenKeys: TokenKeys
+  upstream: { baseUrl: string; apiKey: string; defaultModel: string }
+  /** Key of the pseudonyms that upstreams see. */
+  pseudonymKey: string
+}
+
+export interface App {
+  http: FastifyInstance
+  /** Resolves when the database is migrated and the wall proven. */
+  prepared: Promise<void>
+  /** No new turns; running answers get `graceMs`; every viewer its terminal frame; then everything is released. */
+  close(graceMs: number): Promise<void>
+}
+
+const bodyBytesMax = 256 * 1024
+/** A request must have arrived whole after this long, ms; checked every `connectionsCheckMs`: 30 s at most. */
+const requestTimeoutMs = 20_000
+const headersTimeoutMs = 10_000
+const connectionsCheckMs = 5_000
+/** What viewers get to read their last frame when the process ends, ms. */
+const viewersGraceMs = 3_000
+
+export async function createApp(config: Config, resolved: Resolved, log: Logger): Promise<App> {
+  const links = createLinks(config.BASE_PATH)
+  const stopping = new AbortController()
+  const db = createDatabase({ url: resolved.databaseUrl, poolMax: config.DB_POOL_MAX, log })
+  const upstream = createUpstream({
+    ...resolved.upstream,
+    referer: config.OPENROUTER_REFERER,
+    title: config.OPENROUTER_TITLE,
+    timeouts: {
+      connectMs: config.UPSTREAM_CONNECT_TIMEOUT_MS,
+      firstTextMs: config.UPSTREAM_FIRST_TEXT_TIMEOUT_MS,
+      idleMs: config.UPSTREAM_IDLE_TIMEOUT_MS,
+      totalMs: config.UPSTREAM_TOTAL_TIMEOUT_MS,
+    },
+  })
+  const chain = createModelChain({
+    defaultModel: resolved.upstream.defaultModel,
+    allowed: [...config.ALLOWED_MODELS, config.FALLBACK_MODEL, config.EMERGENCY_FALLBACK_MODEL].filter(
+      (model) => model !== undefined,
+    ),
+    freeOnly: config.USE_FREE_MODELS_ONLY,
+  })
+  const engine = createEngine({ upstream, transactions: db.settling, log, nowMs: () => performance.now() })
+  const sse = createSseResponses({ pingMs: config.STREAM_PING_MS })
+  const turns = {
+    db,
+    engine,
+    chain,
+    links,
+    limits: {
+      runningGenerationsMax: config.RATE_LIMIT_RUNNING_GENERATIONS,
+      historyTokensMax: config.MAX_CONVERSATION_HISTORY_TOKENS,
+      answerTokensMax: config.MAX_TOKENS,
+    },
+    temperature: config.TEMPERATURE,
+    pseudonymKey: resolved.pseudonymKey,
+  }
+
+  const http: FastifyInstance = fastify({
+    loggerInstance: log as FastifyBaseLogger,
+    genReqId: requestIdOf,
+    requestIdHeader: false,
+    bodyLimit: bodyBytesMax,
+    trustProxy: config.TRUSTED_PROXIES.length > 0 ? config.TRUSTED_PROXIES : false,
+    requestTimeout: requestTimeoutMs,
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: connectionsCheckMs },
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 200 },
+    clientErrorHandler: answerClientError,
+    frameworkErrors: (error, request, reply) => void sendProblem(toAppError(error), request, reply),
+  })
+  http.setValidatorCompiler(validatorCompiler)
+  // Answers are built from our own rows: checking each of them again would cost more than it finds.
+  http.setSerializerCompiler(() => JSON.stringify)
+  registerErrorHandler(http)
+  registerJsonBodies(http)
+  const registerMethodNotAllowed = collectMethods(http)
+  await registerSecurity(http, config.CORS_ORIGINS ?? (config.NODE_ENV === 'production' ? [] : undefined))
+  await http.register(authenticate, {
+    verifier: await createTokenVerifier(resolved.tokenKeys, {
+      issuer: config.JWT_ISSUER,
+      audience: config.JWT_AUDIENCE,
+    }),
+    isServiceKey: createServiceKeyCheck(config.INTERNAL_SERVICE_KEY, secretCharsMin),
+  })
+  await registerOpenapi(http)
+
+  const health = {
+    db,
+    draining: () => stopping.signal.aborted,
+    upstreamModelsUrl: `${resolved.upstream.baseUrl.replace(/\/$/, '')}/models`,
+  }
+  await http.register(healthRoutes, health)
+  await http.register(
+    async (api) => {
+      await api.register(healthRoutes, health)
+      await api.register(conversationRoutes, { db, engine, chain, links })
+      await api.register(messageRoutes, { turns, sse, contentCharsMax: config.MAX_MESSAGE_LENGTH })
+    },
+    { prefix: config.BASE_PATH },
+  )
+  await registerOpenapiPage(http)
+  registerMethodNotAllowed()
+
+  async function prepare(): Promise<void> {
+    await db.prepare(stopping.signal)
+    if (!resolved.exclusive) return
+    const orphans = await settleOrphans(db)
+    if (orphans > 0)
+      log.warn({ event: 'orphans_settled', count: orphans }, 'answers cut off by a crash were settled')
+  }
+
+  let closing: Promise<void> | undefined
+  return {
+    http,
+    prepared: prepare(),
+    close(graceMs) {
+      closing ??= (async () => {
+        stopping.abort()
+        await engine.drain(graceMs)
+        await sse.drain(viewersGraceMs)
+        await http.close()
+        await upstream.close()
+        await db.close()
+      })()
+      return closing
+    },
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * Door of auth: `request.caller`, from the `Authorization` header and nothing else.
+ *
+ * A scope is a hook on the routes that need it: `requireUser`, `requireService`. A key in a query string is
+ * never looked at.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { FastifyRequest } from 'fastify'
+import fastifyPlugin from 'fastify-plugin'
+import { AppError } from '../errors.ts'
+import { unauthorized, type TokenVerifier } from './tokens.ts'
+import type { Caller, UserCaller } from './caller.ts'
+
+export type { Caller, UserCaller } from './caller.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    caller: Caller | null
+  }
+  interface FastifyInstance {
+    /** onRequest hook: the caller is a user. */
+    requireUser(request: FastifyRequest): Promise<void>
+    /** onRequest hook: the caller is another service. */
+    requireService(request: FastifyRequest): Promise<void>
+  }
+}
+
+export const authenticate = fastifyPlugin(
+  async (app, options: { verifier: TokenVerifier; isServiceKey: ServiceKeyCheck }) => {
+    const { verifier, isServiceKey } = options
+    app.decorateRequest('caller', null)
+    app.decorate('requireUser', async (request: FastifyRequest) => {
+      const credential = bearer(request)
+      if (isServiceKey(credential) === true)
+        throw new AppError('forbidden', { detail: 'This route answers users, not services.' })
+      request.caller = await verifier.verify(credential)
+    })
+    app.decorate('requireService', async (request: FastifyRequest) => {
+      const allowed = isServiceKey(bearer(request))
+      if (allowed === undefined)
+        throw new AppError('service_scope_closed', {
+          detail: 'INTERNAL_SERVICE_KEY is not set on this server.',
+        })
+      if (!allowed) {
+        await verifier.verify(bearer(request))
+        throw new AppError('forbidden', { detail: 'This route answers services, not users.' })
+      }
+      request.caller = { kind: 'service' }
+    })
+  },
+  { name: 'authenticate' },
+)
+
+/** The user who asks. Only behind `requireUser`. */
+export function userOf(request: FastifyRequest): UserCaller {
+  if (request.caller?.kind !== 'user') throw new AppError('unauthorized')
+  return request.caller
+}
+
+/** Undefined: no key is configured, the scope is closed. */
+export type ServiceKeyCheck = (credential: string) => boolean | undefined
+
+/** In constant time: what differs is compared by digest, every key every time. */
+export function createServiceKeyCheck(keys: readonly string[], charsMin: number): ServiceKeyCheck {
+  const digests = keys.filter((key) => key.length >= charsMin).map(digest)
+  return (credential) => {
+    if (digests.length === 0) return undefined
+    const given = digest(credential)
+    return digests.map((known) => timingSafeEqual(known, given)).includes(true)
+  }
+}
+
+const digest = (text: string) => createHash('sha256').update(text).digest()
+
+function bearer(request: FastifyRequest): string {
+  const header = request.headers.authorization
+  if (header === undefined) throw unauthorized('Send "Authorization: Bearer <token>".')
+  const token = /^Bearer +([^\s]+) *$/i.exec(header)?.[1]
+  if (token === undefined) throw unauthorized('The Authorization header is not "Bearer <token>".')
+  return token
+}

@@ -1,0 +1,158 @@
+/**
+ * JSON Web Tokens: verifying them, and minting them for development.
+ *
+ * Which algorithms count is configuration, never the token's own word: a shared secret means HS256 and nothing
+ * else, a public key or a key set means signatures and nothing else. Every defect of a token is `unauthorized`.
+ */
+import {
+  createRemoteJWKSet,
+  customFetch,
+  errors,
+  importSPKI,
+  jwtVerify,
+  SignJWT,
+  type CryptoKey,
+  type JWTVerifyGetKey,
+  type JWTVerifyOptions,
+  type JWTPayload,
+} from 'jose'
+import { AppError } from '../errors.ts'
+import type { UserCaller } from './caller.ts'
+
+export type TokenKeys =
+  | { kind: 'secrets'; secrets: readonly string[] }
+  | { kind: 'public_key'; pem: string }
+  | { kind: 'jwks'; url: string }
+
+export interface TokenVerifier {
+  /** @throws AppError `unauthorized`, or `keys_unavailable` where a key set cannot be fetched. */
+  verify(token: string): Promise<UserCaller>
+}
+
+const signatureAlgorithms = ['RS256', 'ES256', 'EdDSA']
+/** Difference between two machines' clocks that is forgiven, seconds. */
+const clockToleranceS = 5
+const jwksTimeoutMs = 1_500
+const subCharsMax = 255
+
+export async function createTokenVerifier(
+  keys: TokenKeys,
+  expected: { issuer?: string | undefined; audience?: string | undefined },
+): Promise<TokenVerifier> {
+  const options: JWTVerifyOptions = {
+    algorithms: keys.kind === 'secrets' ? ['HS256'] : signatureAlgorithms,
+    requiredClaims: ['sub', 'exp'],
+    clockTolerance: clockToleranceS,
+    ...(expected.issuer !== undefined && { issuer: expected.issuer }),
+    ...(expected.audience !== undefined && { audience: expected.audience }),
+  }
+  const candidates = await loadKeys(keys)
+
+  async function payloadOf(token: string): Promise<JWTPayload> {
+    let failure: unknown
+    for (const candidate of candidates) {
+      try {
+        const { payload } =
+          typeof candidate === 'function'
+            ? await jwtVerify(token, candidate, options)
+            : await jwtVerify(token, candidate, options)
+        return payload
+      } catch (error) {
+        failure = error
+        if (error instanceof KeySetUnreachable || error instanceof errors.JWKSTimeout)
+          throw new AppError('keys_unavailable', {
+            detail: 'The keys that sign tokens cannot be fetched at the moment.',
+            retryAfter: 5,
+            cause: error,
+          })
+        // Only another key can mend a wrong signature: during a rotation the next one may fit.
+        if (!(error instanceof errors.JWSSignatureVerificationFailed)) break
+      }
+    }
+    throw unauthorized(
+      failure instanceof errors.JWTExpired ? 'This token has expired.' : 'This token is not valid here.',
+      failure,
+    )
+  }
+
+  return {
+    async verify(token) {
+      const payload = await payloadOf(token)
+      const { sub, tier, name } = payload as { sub?: unknown; tier?: unknown; name?: unknown }
+      if (
+        typeof sub !== 'string' ||
+        sub === '' ||
+        [...sub].length > subCharsMax ||
+        sub.includes('\0') ||
+        !sub.isWellFormed()
+      )
+        throw unauthorized(`This token's "sub" is not a text of 1 to ${subCharsMax} characters.`)
+      return {
+        kind: 'user',
+        userId: sub,
+        tier: tier === 'premium' ? 'premium' : 'free',
+        name: typeof name === 'string' ? name : undefined,
+      }
+    },
+  }
+}
+
+export function unauthorized(detail: string, cause?: unknown): AppError {
+  return new AppError('unauthorized', { detail, headers: { 'www-authenticate': 'Bearer' }, cause })
+}
+
+/** A token as our own verifier accepts it. For development and for operators who hold the secret. */
+export async function mintToken(
+  secret: string,
+  claims: {
+    sub: string
+    tier?: string | undefined
+    hours: number
+    issuer?: string | undefined
+    audience?: string | undefined
+  },
+): Promise<string> {
+  const token = new SignJWT({ ...(claims.tier !== undefined && { tier: claims.tier }) })
+    .setProtectedHeader({ alg: 'HS256' })
+    .setSubject(claims.sub)
+    .setIssuedAt()
+    .setExpirationTime(Math.floor(Date.now() / 1000 + claims.hours * 3600))
+  if (claims.issuer !== undefined) token.setIssuer(claims.issuer)
+  if (claims.audience !== undefined) token.setAudience(claims.audience)
+  return token.sign(new TextEncoder().encode(secret))
+}
+
+class KeySetUnreachable extends Error {}
+
+async function loadKeys(keys: TokenKeys): Promise<(Uint8Array | CryptoKey | JWTVerifyGetKey)[]> {
+  switch (keys.kind) {
+    case 'secrets':
+      return keys.secrets.map((secret) => new TextEncoder().encode(secret))
+    case 'public_key':
+      return [await importAnySpki(keys.pem)]
+    case 'jwks':
+      return [
+        createRemoteJWKSet(new URL(keys.url), {
+          timeoutDuration: jwksTimeoutMs,
+          [customFetch]: async (url: string, init: RequestInit) => {
+            const response = await fetch(url, init).catch((error: unknown) => {
+              throw new KeySetUnreachable('no answer', { cause: error })
+            })
+            if (!response.ok) throw new KeySetUnreachable(`HTTP ${response.status}`)
+            return response
+          },
+        }),
+      ]
+    default:
+      return keys satisfies never
+  }
+}
+
+/** A PEM does not say its algorithm: the one under which it can be imported is its own. */
+async function importAnySpki(pem: string): Promise<CryptoKey> {
+  for (const algorithm of signatureAlgorithms) {
+    const key = await importSPKI(pem, algorithm).catch(() => undefined)
+    if (key !== undefined) return key
+  }
+  throw new Error(`JWT_PUBLIC_KEY is no key for ${signatureAlgorithms.join(', ')}`)
+}

@@ -1,0 +1,175 @@
+/**
+ * The one reader of the environment: a zod schema over `process.env`, frozen.
+ *
+ * Every wrong value is reported at once, by name and without its value (it may be a secret). An empty value
+ * counts as absent. Names marked "older" still work; the newer name wins where both are set.
+ */
+import { z } from 'zod'
+
+export type Config = Readonly<z.output<typeof schema>>
+
+export class ConfigError extends Error {
+  readonly problems: readonly string[]
+  constructor(problems: readonly string[]) {
+    super(`The configuration is wrong:\n${problems.map((problem) => `  ${problem}`).join('\n')}`)
+    this.name = 'ConfigError'
+    this.problems = problems
+  }
+}
+
+/** @throws ConfigError naming every wrong variable. */
+export function loadConfig(env: Record<string, string | undefined> = process.env): Config {
+  const present = Object.fromEntries(
+    Object.entries(env).filter(([, value]) => value !== undefined && value !== ''),
+  )
+  const result = schema.safeParse(withOlderNames(present as Record<string, string>))
+  if (result.success) return Object.freeze(result.data)
+  throw new ConfigError(result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`))
+}
+
+const integer = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d{1,15}$/, `must be a whole number from ${min} to ${max}`)
+    .transform(Number)
+    .pipe(z.number().min(min, `must be at least ${min}`).max(max, `must be at most ${max}`))
+const flag = z
+  .enum(['true', 'false', '1', '0'], 'must be true or false')
+  .transform((value) => value === 'true' || value === '1')
+const list = z.string().transform((value) =>
+  value
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== ''),
+)
+const url = (...protocols: string[]) =>
+  z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
+    message: `must be a URL starting with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
+  })
+const milliseconds = integer(1, 3_600_000)
+
+/** Shortest service key and production secret that is accepted, in characters. */
+export const secretCharsMin = 32
+
+const schema = z
+  .object({
+    NODE_ENV: z.string().default('development'),
+    HOST: z.string().default('127.0.0.1'),
+    PORT: integer(0, 65_535).default(3006),
+    BASE_PATH: z
+      .string()
+      .regex(/^(\/[A-Za-z0-9._~-]+)*\/?$/, 'must be a path such as /api/chat')
+      .transform((value) => value.replace(/\/$/, ''))
+      .default('/api/chat'),
+    DATA_DIR: z.string().default('.rivulet'),
+
+    DATABASE_URL: url('postgres:', 'postgresql:').optional(),
+    DB_POOL_MAX: integer(1, 200).default(10),
+
+    OPENROUTER_API_KEY: z.string().optional(),
+    OPENROUTER_BASE_URL: url('http:', 'https:').optional(),
+    OPENROUTER_REFERER: z.string().optional(),
+    OPENROUTER_TITLE: z.string().default('Rivulet'),
+    DEFAULT_MODEL: z.string().optional(),
+    FALLBACK_MODEL: z.string().optional(),
+    EMERGENCY_FALLBACK_MODEL: z.string().optional(),
+    ALLOWED_MODELS: list.default([]),
+    USE_FREE_MODELS_ONLY: flag.default(false),
+    AUTO_TITLE_MODEL: z.string().optional(),
+    MAX_TOKENS: integer(1, 1_000_000).default(1000),
+    TEMPERATURE: z
+      .string()
+      .regex(/^\d+(\.\d+)?$/, 'must be a number from 0 to 2')
+      .transform(Number)
+      .pipe(z.number().max(2, 'must be a number from 0 to 2'))
+      .default(0.7),
+    UPSTREAM_CONNECT_TIMEOUT_MS: milliseconds.default(5_000),
+    UPSTREAM_FIRST_TEXT_TIMEOUT_MS: milliseconds.default(45_000),
+    UPSTREAM_IDLE_TIMEOUT_MS: milliseconds.default(60_000),
+    UPSTREAM_TOTAL_TIMEOUT_MS: milliseconds.default(600_000),
+
+    JWT_SECRET: list.optional(),
+    JWT_PUBLIC_KEY: z
+      .string()
+      .transform((value) => value.replaceAll('\\n', '\n'))
+      .refine((value) => value.includes('-----BEGIN PUBLIC KEY-----'), 'must be a PEM public key (SPKI)')
+      .optional(),
+    JWKS_URL: url('http:', 'https:').optional(),
+    JWT_ISSUER: z.string().optional(),
+    JWT_AUDIENCE: z.string().optional(),
+    INTERNAL_SERVICE_KEY: list.default([]),
+
+    MAX_MESSAGE_LENGTH: integer(1, 200_000).default(4000),
+    MAX_CONVERSATION_HISTORY_TOKENS: integer(100, 2_000_000).default(6000),
+    RATE_LIMIT_RUNNING_GENERATIONS: integer(1, 10_000).default(3),
+
+    LOG_LEVEL: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'must be a pino level or silent')
+      .default('info'),
+    LOG_FILE: z.string().optional(),
+    CORS_ORIGINS: list.optional(),
+    TRUSTED_PROXIES: list.default([]),
+    SHUTDOWN_GRACE_MS: integer(0, 600_000).default(10_000),
+    STREAM_PING_MS: milliseconds.default(15_000),
+  })
+  .superRefine((config, context) => {
+    const wrong = (name: string, message: string) => {
+      context.addIssue({ code: 'custom', path: [name], message })
+    }
+    if (
+      [config.JWT_SECRET, config.JWT_PUBLIC_KEY, config.JWKS_URL].filter((key) => key !== undefined).length >
+      1
+    )
+      wrong(
+        'JWT_SECRET',
+        'set one of JWT_SECRET, JWT_PUBLIC_KEY and JWKS_URL: together they would let one kind of key pass for another',
+      )
+    if (config.JWT_SECRET?.length === 0) wrong('JWT_SECRET', 'holds no value')
+    if (config.NODE_ENV === 'production') refuseInProduction(config, wrong)
+  })
+
+const knownSecrets = /^(.*(change[-_ ]?me|your[-_ ].*(secret|key)|example).*|secret|password|(.)\3*)$/i
+
+function refuseInProduction(
+  config: z.output<typeof schema>,
+  wrong: (name: string, message: string) => void,
+): void {
+  if (config.DATABASE_URL === undefined)
+    wrong('DATABASE_URL', 'required in production: the embedded database is for development')
+  if (config.OPENROUTER_API_KEY === undefined && config.OPENROUTER_BASE_URL === undefined)
+    wrong(
+      'OPENROUTER_API_KEY',
+      'required in production (or OPENROUTER_BASE_URL): the demo model is for development',
+    )
+  if (config.JWT_SECRET === undefined && config.JWT_PUBLIC_KEY === undefined && config.JWKS_URL === undefined)
+    wrong('JWT_SECRET', 'required in production (or JWT_PUBLIC_KEY, or JWKS_URL)')
+  for (const secret of config.JWT_SECRET ?? [])
+    if (secret.length < secretCharsMin || knownSecrets.test(secret))
+      wrong(
+        'JWT_SECRET',
+        `in production every value has at least ${secretCharsMin} characters and is no example`,
+      )
+  for (const key of config.INTERNAL_SERVICE_KEY)
+    if (key.length < secretCharsMin || knownSecrets.test(key))
+      wrong(
+        'INTERNAL_SERVICE_KEY',
+        `in production every value has at least ${secretCharsMin} characters and is no example`,
+      )
+}
+
+/** Older names, as deployed before Rivulet. */
+function withOlderNames(env: Record<string, string>): Record<string, string> {
+  const named = { ...env }
+  if (env['DB_HOST'] !== undefined && env['DATABASE_URL'] === undefined) {
+    const database = new URL('postgres://localhost')
+    database.hostname = env['DB_HOST']
+    database.port = env['DB_PORT'] ?? '5432'
+    database.username = encodeURIComponent(env['DB_USER'] ?? 'postgres')
+    database.password = encodeURIComponent(env['DB_PASSWORD'] ?? '')
+    database.pathname = `/${encodeURIComponent(env['DB_NAME'] ?? 'postgres')}`
+    named['DATABASE_URL'] = database.href
+  }
+  const origins = env['CORS_ORIGINS'] ?? env['CORS_ORIGIN'] ?? env['FRONTEND_URL']
+  if (origins !== undefined) named['CORS_ORIGINS'] = origins
+  return named
+}

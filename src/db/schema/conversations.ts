@@ -1,0 +1,44 @@
+/** conversations: one row each; its messages form a tree, of which `current_message_id` names the leaf in view. */
+import { sql } from 'drizzle-orm'
+import { check, index, integer, jsonb, text, uuid } from 'drizzle-orm/pg-core'
+import { chat, moment, ownerPolicies } from './chat.ts'
+
+export const conversations = chat.table(
+  'conversations',
+  {
+    id: uuid('id').primaryKey(),
+    userId: text('user_id').notNull(),
+    title: text('title').notNull(),
+    /** Who named it: nobody yet, the local rule, or the user (then no rule touches it again). */
+    titleSource: text('title_source', { enum: ['default', 'auto', 'user'] }).notNull(),
+    contextType: text('context_type', { enum: ['general', 'assessment', 'career_guidance'] }).notNull(),
+    contextData: jsonb('context_data').$type<Record<string, unknown>>().notNull(),
+    status: text('status', { enum: ['active', 'archived', 'deleted'] })
+      .notNull()
+      .default('active'),
+    metadata: jsonb('metadata').$type<Record<string, unknown>>().notNull(),
+    model: text('model'),
+    /** (id, current_message_id) references messages: written by hand in the wall migration, since the two tables name each other. */
+    currentMessageId: uuid('current_message_id'),
+    messageCount: integer('message_count').notNull().default(0),
+    createdAt: moment('created_at').notNull().defaultNow(),
+    updatedAt: moment('updated_at').notNull().defaultNow(),
+    lastMessageAt: moment('last_message_at'),
+    /** What lists sort by: the last message, or the making of a conversation that has none. */
+    activityAt: moment('activity_at')
+      .notNull()
+      .generatedAlwaysAs(sql`coalesce(last_message_at, created_at)`),
+  },
+  (table) => [
+    index('conversations_by_activity').on(
+      table.userId,
+      table.status,
+      table.activityAt.desc().nullsFirst(),
+      table.id.desc().nullsFirst(),
+    ),
+    check('conversations_title_source', sql`title_source in ('default', 'auto', 'user')`),
+    check('conversations_context_type', sql`context_type in ('general', 'assessment', 'career_guidance')`),
+    check('conversations_status', sql`status in ('active', 'archived', 'deleted')`),
+    ...ownerPolicies('conversations'),
+  ],
+)

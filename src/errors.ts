@@ -1,0 +1,88 @@
+/**
+ * Every way in which a request can fail: one catalogue, one error class.
+ *
+ * A code is stable (clients switch on it); its status and title follow from it. `detail` is written for the
+ * caller and never holds SQL, a path, a host name or an upstream's words.
+ */
+const catalogue = {
+  invalid_request: [400, 'Invalid request'],
+  unauthorized: [401, 'Authentication required'],
+  forbidden: [403, 'Not allowed'],
+  route_not_found: [404, 'No such route'],
+  conversation_not_found: [404, 'Conversation not found'],
+  message_not_found: [404, 'Message not found'],
+  method_not_allowed: [405, 'Method not allowed'],
+  generation_in_progress: [409, 'An answer is being generated'],
+  conversation_archived: [409, 'Conversation is archived'],
+  body_too_large: [413, 'Body too large'],
+  uri_too_long: [414, 'URL too long'],
+  unsupported_media_type: [415, 'Unsupported media type'],
+  invalid_parent: [422, 'Parent message not in this conversation'],
+  model_not_allowed: [422, 'Model not allowed'],
+  not_an_answer: [422, 'Only an answer can be regenerated'],
+  context_too_long: [422, 'Conversation too long for the model'],
+  rate_limited: [429, 'Too many requests'],
+  headers_too_large: [431, 'Request headers too large'],
+  internal_error: [500, 'Internal error'],
+  upstream_error: [502, 'The model failed'],
+  upstream_refused: [502, 'The model provider refused'],
+  upstream_unavailable: [503, 'The model is not available'],
+  upstream_quota: [503, 'The model quota is used up'],
+  database_unavailable: [503, 'Database not available'],
+  keys_unavailable: [503, 'Token keys not available'],
+  service_scope_closed: [503, 'Service scope is closed'],
+  shutting_down: [503, 'Shutting down'],
+  request_timeout: [408, 'Request took too long to arrive'],
+  upstream_timeout: [504, 'The model took too long'],
+} as const satisfies Record<string, readonly [status: number, title: string]>
+
+export type ErrorCode = keyof typeof catalogue
+
+export interface ErrorOptions {
+  /** One sentence for the caller: what happened, and what to do about it. */
+  detail?: string
+  /** Seconds after which trying again makes sense. Sent as `retry_after` and `Retry-After`. */
+  retryAfter?: number
+  /** What is wrong with which part of the request. `path` is dotted, '' for the whole. */
+  errors?: { path: string; message: string }[]
+  /** Further members of the problem document, such as `active_generation`. */
+  members?: Record<string, unknown>
+  headers?: Record<string, string>
+  cause?: unknown
+}
+
+/** An error that a caller may see. Thrown anywhere, turned into a response by http/error-handler.ts alone. */
+export class AppError extends Error {
+  readonly code: ErrorCode
+  readonly status: number
+  readonly title: string
+  readonly detail: string | undefined
+  readonly retryAfter: number | undefined
+  readonly errors: { path: string; message: string }[] | undefined
+  readonly members: Record<string, unknown> | undefined
+  readonly headers: Record<string, string> | undefined
+
+  constructor(code: ErrorCode, options: ErrorOptions = {}) {
+    const [status, title] = catalogue[code]
+    super(options.detail ?? title, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = 'AppError'
+    this.code = code
+    this.status = status
+    this.title = title
+    this.detail = options.detail
+    this.retryAfter = options.retryAfter
+    this.errors = options.errors
+    this.members = options.members
+    this.headers = options.headers
+  }
+
+  /** May the same request succeed later without being changed? */
+  get retryable(): boolean {
+    return this.status === 429 || (this.status >= 502 && this.code !== 'upstream_refused')
+  }
+}
+
+/** The catalogue as rows, for the API page. */
+export const errorCatalogue: readonly { code: ErrorCode; status: number; title: string }[] = (
+  Object.keys(catalogue) as ErrorCode[]
+).map((code) => ({ code, status: catalogue[code][0], title: catalogue[code][1] }))

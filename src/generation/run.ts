@@ -1,0 +1,269 @@
+/**
+ * One generation's life: pulls the upstream's answer into the log, and settles once.
+ *
+ * States: running → settling → settled. Out of `running` leads the upstream's end, a failure, or `stop`; whichever
+ * is first decides the outcome. The terminal event is appended only after its transaction has been committed.
+ * Nobody needs to watch: a run knows no viewer.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { estimateTokens } from '../context/build.ts'
+import type { Caller, Transactions } from '../db/database.ts'
+import { AppError } from '../errors.ts'
+import type { Logger } from '../logging.ts'
+import { readMessage } from '../messages/queries.ts'
+import type { Message, Usage } from '../messages/schemas.ts'
+import { isFreeModel } from '../upstream/chain.ts'
+import { upstreamError } from '../upstream/failures.ts'
+import type { Upstream, UpstreamAnswer, UpstreamRequest } from '../upstream/openrouter.ts'
+import type { LogEvent, TerminalEvent } from './events.ts'
+import { createLog, type Log } from './log.ts'
+import { settle, type Outcome, type Settlement } from './settle.ts'
+
+export interface GenerationSpec {
+  id: string
+  caller: Caller
+  conversationId: string
+  /** The assistant's message as stored by the turn, still empty. */
+  message: Message
+  request: UpstreamRequest
+  question: string
+  /** What every viewer is shown first. */
+  opening: LogEvent[]
+}
+
+export interface Settled {
+  message: Message
+  usage: Usage | null
+  /** Why it failed or was cut short, where it was. */
+  error: AppError | undefined
+}
+
+export interface Generation {
+  readonly id: string
+  readonly conversationId: string
+  readonly messageId: string
+  readonly log: Log
+  readonly settled: Promise<Settled>
+  /** Closes the upstream now; the text so far is kept. Idempotent. */
+  stop(outcome: 'stopped' | 'interrupted'): void
+}
+
+export interface RunDeps {
+  upstream: Upstream
+  transactions: Transactions
+  log: Logger
+  nowMs: () => number
+}
+
+/** How long a settle is tried again while the database is away, ms. Then its viewers are told so. */
+const settlePatienceMs = 60_000
+const settleRetryMs = 250
+
+export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
+  const { upstream, nowMs } = deps
+  const log = createLog(spec.id)
+  const controller = new AbortController()
+  const startedAtMs = nowMs()
+  const pieces: string[] = []
+  const thoughts: string[] = []
+  let firstTokenAtMs: number | undefined
+  let asked: 'stopped' | 'interrupted' | undefined
+
+  for (const event of spec.opening) log.append(event)
+
+  const handlers = {
+    text(content: string) {
+      firstTokenAtMs ??= nowMs()
+      pieces.push(content)
+      log.append({ type: 'assistant_chunk', content })
+    },
+    reasoning(content: string) {
+      thoughts.push(content)
+      log.append({ type: 'reasoning_chunk', content })
+    },
+    packet: () => log.wake(),
+  }
+
+  async function live(): Promise<Settled> {
+    const end = await pull()
+    const content = pieces.join('')
+    const settlement: Settlement = {
+      caller: spec.caller,
+      generationId: spec.id,
+      conversationId: spec.conversationId,
+      messageId: spec.message.id,
+      outcome: end.outcome,
+      content,
+      metadata: {
+        model: end.answer?.model ?? spec.request.model,
+        finish_reason: end.answer?.finishReason ?? null,
+        processing_time_ms: Math.round(nowMs() - startedAtMs),
+        first_token_ms: firstTokenAtMs === undefined ? null : Math.round(firstTokenAtMs - startedAtMs),
+        ...(thoughts.length > 0 && { reasoning: thoughts.join('') }),
+        ...(end.error !== undefined && { error: { code: end.error.code, message: end.error.message } }),
+      },
+      upstreamId: end.answer?.upstreamId,
+      lastSeq: log.head() + 1,
+      errorCode: end.error?.code,
+      question: spec.question,
+      usage: usageOf(spec.request, content + thoughts.join(''), end.answer),
+    }
+    const { message, error } = await store(deps, settlement, spec.message, end.error)
+    const terminal = terminalEvent(message, error)
+    log.append(terminal)
+    log.wake()
+    deps.log.info(
+      {
+        event: 'generation_settled',
+        generationId: spec.id,
+        model: settlement.metadata['model'],
+        outcome: message.status,
+        firstTokenMs: settlement.metadata['first_token_ms'],
+        durationMs: settlement.metadata['processing_time_ms'],
+        tokens: settlement.usage?.totalTokens,
+        cost: settlement.usage?.cost,
+        ...(error !== undefined && { err: error }),
+      },
+      'generation settled',
+    )
+    return { message, usage: message.usage, error }
+  }
+
+  async function pull(): Promise<{ outcome: Outcome; answer?: UpstreamAnswer; error?: AppError }> {
+    try {
+      const answer = await upstream.stream(spec.request, handlers, controller.signal)
+      if (asked !== undefined) return ended(asked, answer)
+      if (pieces.length === 0) throw emptyAnswer(answer)
+      if (answer.finishReason === undefined)
+        return {
+          outcome: 'interrupted',
+          answer,
+          error: upstreamError('upstream_error', new Error('stream broke off')),
+        }
+      return { outcome: 'complete', answer }
+    } catch (error) {
+      if (asked !== undefined) return ended(asked)
+      return { outcome: 'failed', error: error instanceof AppError ? error : internal(error) }
+    }
+  }
+
+  const settled = live()
+
+  return {
+    id: spec.id,
+    conversationId: spec.conversationId,
+    messageId: spec.message.id,
+    log,
+    settled,
+    stop(outcome) {
+      asked ??= outcome
+      controller.abort()
+    },
+  }
+}
+
+function ended(asked: 'stopped' | 'interrupted', answer?: UpstreamAnswer) {
+  return {
+    outcome: asked,
+    ...(answer !== undefined && { answer }),
+    ...(asked === 'interrupted' && {
+      error: new AppError('shutting_down', {
+        detail: 'The server was restarted while this answer was being written. What had arrived is kept.',
+        retryAfter: 5,
+      }),
+    }),
+  }
+}
+
+/** No text is no answer, whatever the finish reason says: shown as a success it would be a lie. */
+function emptyAnswer(answer: UpstreamAnswer): AppError {
+  if (answer.finishReason === 'content_filter')
+    return upstreamError('upstream_refused', new Error('content filter'))
+  return upstreamError(
+    'upstream_error',
+    new Error(`no text, finish reason ${answer.finishReason ?? 'none'}`),
+    1,
+  )
+}
+
+const internal = (cause: unknown) => new AppError('internal_error', { cause })
+
+/** What the upstream reported; else an estimate, which is never a free one for a model that is not. */
+function usageOf(
+  request: UpstreamRequest,
+  written: string,
+  answer: UpstreamAnswer | undefined,
+): Settlement['usage'] {
+  const isFree = isFreeModel(request.model)
+  const reported = answer?.usage
+  const model = answer?.model ?? request.model
+  if (reported !== undefined) {
+    const { promptTokens, completionTokens, totalTokens } = reported
+    const cost = reported.cost ?? (isFree ? '0' : null)
+    return {
+      model,
+      promptTokens,
+      completionTokens,
+      totalTokens,
+      cost,
+      isFreeModel: isFree,
+      source: 'reported',
+    }
+  }
+  // Nothing was written and nothing reported: a refusal, a reset, an error page. Nobody charges for those.
+  if (written === '') return undefined
+  const promptTokens = estimateTokens(request.messages.map(({ content }) => content).join('\n'))
+  const completionTokens = estimateTokens(written)
+  return {
+    model,
+    promptTokens,
+    completionTokens,
+    totalTokens: promptTokens + completionTokens,
+    cost: isFree ? '0' : null,
+    isFreeModel: isFree,
+    source: 'estimated',
+  }
+}
+
+/** Settles, and waits out a database that is away: text that was paid for is not thrown away for a restart. */
+async function store(
+  { transactions, log, nowMs }: RunDeps,
+  settlement: Settlement,
+  unsettled: Message,
+  failure: AppError | undefined,
+): Promise<{ message: Message; error: AppError | undefined }> {
+  const { caller, conversationId, messageId, generationId, content } = settlement
+  const startedAtMs = nowMs()
+  for (;;) {
+    try {
+      const message = await settle(transactions, settlement)
+      if (message !== undefined) return { message, error: failure }
+      // Somebody else was first (a reaper, a sweep): what is stored is what counts.
+      const stored = await transactions.asCaller(caller, (tx) => readMessage(tx, conversationId, messageId))
+      const error = new AppError('upstream_error', { detail: 'This answer was ended from elsewhere.' })
+      return { message: stored ?? unsettled, error }
+    } catch (error) {
+      const away = error instanceof AppError && error.code === 'database_unavailable'
+      log.error({ event: 'settle_failed', generationId, err: error }, 'settle failed')
+      if (!away || nowMs() - startedAtMs > settlePatienceMs) {
+        const told = error instanceof AppError ? error : internal(error)
+        return { message: { ...unsettled, content, status: 'failed' }, error: told }
+      }
+      await delay(settleRetryMs)
+    }
+  }
+}
+
+export function terminalEvent(message: Message, error: AppError | undefined): TerminalEvent {
+  if (error === undefined) return { type: 'complete', message, usage: message.usage }
+  return {
+    type: 'error',
+    error: {
+      code: error.code,
+      message: error.message,
+      retryable: error.retryable,
+      ...(error.retryAfter !== undefined && { retry_after: error.retryAfter }),
+    },
+    message,
+  }
+}

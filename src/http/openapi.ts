@@ -1,0 +1,52 @@
+/** `/docs`: an OpenAPI 3.1 document made from the routes' own zod schemas, and a page to read and try it. */
+import swagger from '@fastify/swagger'
+import scalar from '@scalar/fastify-api-reference'
+import type { FastifyInstance } from 'fastify'
+import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod'
+import { errorCatalogue } from '../errors.ts'
+
+export async function registerOpenapi(app: FastifyInstance): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'Rivulet', version: '1', description },
+      components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
+      security: [{ bearer: [] }],
+    },
+    transform: jsonSchemaTransform,
+    transformObject: jsonSchemaTransformObject,
+  })
+}
+
+/** After the routes. The page brings its own script and styles: they are let through here and nowhere else. */
+export async function registerOpenapiPage(app: FastifyInstance): Promise<void> {
+  app.get('/docs/openapi.json', { schema: { hide: true } }, async () => app.swagger())
+  await app.register(async (docs) => {
+    docs.addHook('onSend', async (_request, reply) => {
+      void reply.header(
+        'content-security-policy',
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; frame-ancestors 'none'",
+      )
+    })
+    await docs.register(scalar, {
+      routePrefix: '/docs',
+      configuration: {
+        url: '/docs/openapi.json',
+        telemetry: false,
+        withDefaultFonts: false,
+        agent: { disabled: true },
+        mcp: { disabled: true },
+      },
+    })
+  })
+}
+
+const description = [
+  'A streaming-first chat backend. Ids are UUIDs, times RFC 3339 UTC, money decimal strings in credits.',
+  '',
+  'Every error is `application/problem+json` with a stable `code`:',
+  '',
+  '| code | status | title |',
+  '| --- | --- | --- |',
+  ...errorCatalogue.map(({ code, status, title }) => `| \`${code}\` | ${status} | ${title} |`),
+].join('\n')

@@ -1,0 +1,104 @@
+/**
+ * Server-Sent Events: a source of frames → a response that works behind proxies.
+ *
+ * A response is a Readable that pulls: when its socket has room it asks the source, when the source has nothing
+ * it waits to be woken. No promise and no queue per frame; back-pressure is the stream's own. Fastify sends it like
+ * any payload, so hooks, CORS and logging stay what they are on every other route.
+ */
+import { Readable } from 'node:stream'
+import type { FastifyReply } from 'fastify'
+
+export interface SseSource {
+  /** The next frame after the cursor, and whether it is the last; undefined when there is none yet. */
+  next(): { frame: string; last: boolean } | undefined
+  watch(onWake: () => void): () => void
+}
+
+export interface SseResponses {
+  /** Answers with the source's frames. Returns when the response has been handed to Fastify. */
+  send(reply: FastifyReply, source: SseSource): FastifyReply
+  /** How many responses are open. */
+  open(): number
+  /** Resolves when every open response has been flushed and closed; destroys what is left after `graceMs`. */
+  drain(graceMs: number): Promise<void>
+}
+
+/** What a response holds back for a slow socket at most, in bytes; the rest stays in the log. */
+const bufferedBytesMax = 16 * 1024
+
+export function createSseResponses(options: { pingMs: number }): SseResponses {
+  const open = new Set<{ done: Promise<void>; destroy(): void }>()
+  return {
+    send(reply, source) {
+      const stream = createFrameStream(source, options.pingMs)
+      const { raw } = reply
+      const entry = {
+        done: new Promise<void>((resolve) => raw.once('close', resolve)),
+        destroy: () => raw.destroy(),
+      }
+      open.add(entry)
+      raw.once('close', () => {
+        open.delete(entry)
+        stream.destroy()
+      })
+      void reply
+        .header('content-type', 'text/event-stream; charset=utf-8')
+        .header('cache-control', 'no-cache, no-transform')
+        .header('x-accel-buffering', 'no')
+      return reply.send(stream)
+    },
+    open: () => open.size,
+    async drain(graceMs) {
+      const entries = [...open]
+      const deadline = setTimeout(() => entries.forEach((entry) => entry.destroy()), graceMs)
+      await Promise.all(entries.map((entry) => entry.done))
+      clearTimeout(deadline)
+    },
+  }
+}
+
+function createFrameStream(source: SseSource, pingMs: number): Readable {
+  let wanted = false
+  let ended = false
+  const stream = new Readable({
+    highWaterMark: bufferedBytesMax,
+    read() {
+      wanted = true
+      pump()
+    },
+    destroy(error, callback) {
+      unwatch()
+      clearTimeout(quiet)
+      callback(error)
+    },
+  })
+  const unwatch = source.watch(() => {
+    if (wanted) pump()
+  })
+  // A comment keeps proxies from taking a silent stream for a dead one, and finds clients that are gone.
+  const quiet = setTimeout(() => {
+    if (wanted) stream.push(': ping\n\n')
+    quiet.refresh()
+  }, pingMs)
+  stream.push(': stream\n\n')
+
+  function pump(): void {
+    if (ended) return
+    let frames = ''
+    while (frames.length < bufferedBytesMax) {
+      const next = source.next()
+      if (next === undefined) break
+      frames += next.frame
+      if (next.last) {
+        ended = true
+        break
+      }
+    }
+    if (frames !== '') {
+      quiet.refresh()
+      wanted = stream.push(frames)
+    }
+    if (ended) stream.push(null)
+  }
+  return stream
+}

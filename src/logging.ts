@@ -1,0 +1,80 @@
+/**
+ * How the process logs: pino, one event with fields a line; readable on a terminal, JSON elsewhere.
+ *
+ * Message text, tokens, keys and query strings never reach a log: the request serializer prints the path
+ * alone, and what could carry a credential is redacted by name.
+ */
+import { DrizzleQueryError } from 'drizzle-orm/errors'
+import { pino, type Logger, type TransportTargetOptions } from 'pino'
+import type { Config } from './config.ts'
+
+export type { Logger }
+
+export function createLogger(config: Config): Logger {
+  const targets: TransportTargetOptions[] = []
+  if (process.stdout.isTTY)
+    targets.push({
+      target: 'pino-pretty',
+      level: config.LOG_LEVEL,
+      options: { translateTime: 'HH:MM:ss', ignore: 'pid,hostname', singleLine: true },
+    })
+  else targets.push({ target: 'pino/file', level: config.LOG_LEVEL, options: { destination: 1 } })
+  if (config.LOG_FILE !== undefined)
+    targets.push({
+      target: 'pino/file',
+      level: config.LOG_LEVEL,
+      options: { destination: config.LOG_FILE, mkdir: true },
+    })
+  const options = {
+    level: config.LOG_LEVEL,
+    redact: { paths: redacted, censor: '[redacted]' },
+    serializers: {
+      req: (request: { method: string; url: string; id: string }) => ({
+        id: request.id,
+        method: request.method,
+        path: pathOf(request.url),
+      }),
+      res: (reply: { statusCode: number }) => ({ status: reply.statusCode }),
+      err: describeError,
+    },
+  }
+  // A worker thread per process pays only where it formats or writes a file: plain stdout needs none.
+  const plain = targets.length === 1 && targets[0]?.target === 'pino/file'
+  return plain ? pino(options) : pino(options, pino.transport({ targets }))
+}
+
+/** A URL's path without its query string, which may hold tickets, cursors or search words. */
+export function pathOf(url: string): string {
+  const query = url.search(/[?#]/)
+  return query === -1 ? url : url.slice(0, query)
+}
+
+/**
+ * An error as a log shows it: kind, code, message, stack, and the same of its causes.
+ *
+ * Named fields only. Drizzle puts every parameter of a failed query into its error's message, and PostgreSQL
+ * puts the failing row into `detail`: both hold what people wrote, so of those only the cause is shown.
+ */
+export function describeError(error: unknown, depth = 0): unknown {
+  if (!(error instanceof Error)) return { type: typeof error }
+  if (error instanceof DrizzleQueryError) return describeError(error.cause, depth)
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : undefined
+  return {
+    type: error.name,
+    ...(code !== undefined && { code }),
+    message: error.message,
+    stack: error.stack,
+    ...(error.cause !== undefined && depth < 3 && { cause: describeError(error.cause, depth + 1) }),
+  }
+}
+
+const redacted = [
+  'authorization',
+  'cookie',
+  'token',
+  'ticket',
+  'password',
+  'secret',
+  'api_key',
+  'content',
+].flatMap((name) => [name, `*.${name}`, `*.*.${name}`])

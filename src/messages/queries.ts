@@ -1,0 +1,244 @@
+/**
+ * SQL of messages, as functions of a transaction. Every function names the conversation; row level security keeps
+ * out whoever does not own it, and a message of another conversation is never found.
+ *
+ * A path is walked from a leaf upwards by its parents, which never change: what lies above a message is the same
+ * for ever, whatever arrives below it or beside it.
+ */
+import { sql, type SQL } from 'drizzle-orm'
+import type { Tx } from '../db/database.ts'
+import type { Message, Usage } from './schemas.ts'
+
+interface MessageRow extends Record<string, unknown> {
+  id: string
+  conversation_id: string
+  parent_message_id: string | null
+  sender_type: Message['sender_type']
+  sender_id: string
+  content: string
+  content_type: Message['content_type']
+  status: Message['status']
+  metadata: Record<string, unknown>
+  usage: Usage | null
+  sibling_ids: string[]
+  created_at: string
+}
+
+/** A PostgreSQL timestamp, as the driver hands it over, in the wire's form. */
+export const wireTime = (value: string): string => new Date(value).toISOString()
+
+const toMessage = (row: MessageRow): Message => ({
+  id: row.id,
+  conversation_id: row.conversation_id,
+  parent_message_id: row.parent_message_id,
+  sender_type: row.sender_type,
+  sender_id: row.sender_id,
+  content: row.content,
+  content_type: row.content_type,
+  status: row.status,
+  metadata: row.metadata,
+  usage: row.usage,
+  reaction: null,
+  sibling_ids: row.sibling_ids,
+  created_at: wireTime(row.created_at),
+})
+
+/** Of `chat.messages m`. A message's usage is the sum over all upstream answers that it took. */
+const columns = sql`
+  m.id, m.conversation_id, m.parent_message_id, m.sender_type, m.sender_id, m.content, m.content_type, m.status,
+  m.metadata, m.created_at,
+  case when m.sender_type = 'assistant' then (
+    select json_build_object('prompt_tokens', sum(u.prompt_tokens), 'completion_tokens', sum(u.completion_tokens),
+      'total_tokens', sum(u.total_tokens), 'cost', case when bool_and(u.cost is not null) then sum(u.cost)::text end,
+      'is_free_model', bool_and(u.is_free_model), 'source', min(u.source))
+    from chat.usage_tracking u where u.conversation_id = m.conversation_id and u.message_id = m.id having count(*) > 0
+  ) end as usage,
+  to_json(case when m.parent_message_id is null
+    then array(select s.id from chat.messages s
+      where s.conversation_id = m.conversation_id and s.parent_message_id is null order by s.id)
+    else array(select s.id from chat.messages s
+      where s.conversation_id = m.conversation_id and s.parent_message_id = m.parent_message_id order by s.id)
+    end) as sibling_ids`
+
+async function select(tx: Tx, query: SQL): Promise<Message[]> {
+  const rows = await tx.execute<MessageRow>(query)
+  return rows.map(toMessage)
+}
+
+export async function readMessage(tx: Tx, conversationId: string, id: string): Promise<Message | undefined> {
+  const [message] = await select(
+    tx,
+    sql`select ${columns} from chat.messages m where m.conversation_id = ${conversationId} and m.id = ${id}`,
+  )
+  return message
+}
+
+/** The user's and the assistant's message of a turn just stored. */
+export async function readPair(
+  tx: Tx,
+  conversationId: string,
+  first: string,
+  second: string,
+): Promise<Message[]> {
+  return select(
+    tx,
+    sql`select ${columns} from chat.messages m
+      where m.conversation_id = ${conversationId} and m.id in (${first}, ${second}) order by m.id`,
+  )
+}
+
+/** Steps from `leaf` to its root as `path (id, parent_message_id, step)`, the leaf being step 1. */
+const upwards = (conversationId: string, leaf: string, stepsMax: number): SQL => sql`
+  path as (
+    select id, parent_message_id, 1 as step from chat.messages where conversation_id = ${conversationId} and id = ${leaf}
+    union all
+    select m.id, m.parent_message_id, path.step + 1 from path
+    join chat.messages m on m.conversation_id = ${conversationId} and m.id = path.parent_message_id
+    where path.step < ${stepsMax}
+  )`
+
+/** Longest path that is walked: a bound against a table gone wrong, far beyond any conversation. */
+const pathStepsMax = 1_000_000
+
+export interface PathPage {
+  /** In reading order, root to leaf. */
+  messages: Message[]
+  /** Is there more in the direction of paging? */
+  hasMore: boolean
+}
+
+/** The newest `limit` messages of the path that ends in `leaf`. */
+export async function readPathUpTo(
+  tx: Tx,
+  conversationId: string,
+  leaf: string,
+  limit: number,
+): Promise<PathPage> {
+  const messages = await select(
+    tx,
+    sql`with recursive ${upwards(conversationId, leaf, limit + 1)}
+      select ${columns} from path join chat.messages m on m.conversation_id = ${conversationId} and m.id = path.id
+      order by path.step`,
+  )
+  return { messages: messages.slice(0, limit).reverse(), hasMore: messages.length > limit }
+}
+
+/**
+ * The first `limit` messages below `after` on the path that ends in `leaf`; undefined where `after` is not on it.
+ */
+export async function readPathAfter(
+  tx: Tx,
+  conversationId: string,
+  after: string,
+  leaf: string,
+  limit: number,
+): Promise<PathPage | undefined> {
+  const messages = await select(
+    tx,
+    sql`with recursive ${upwards(conversationId, leaf, pathStepsMax)},
+      below as (select id, step from path where step < (select step from path where id = ${after}))
+      select ${columns} from below join chat.messages m on m.conversation_id = ${conversationId} and m.id = below.id
+      order by below.step desc limit ${limit + 1}`,
+  )
+  if (messages.length === 0 && after !== leaf) return undefined
+  return { messages: messages.slice(0, limit), hasMore: messages.length > limit }
+}
+
+/** Where the newest branch below a message ends. */
+export async function readNewestLeafBelow(tx: Tx, conversationId: string, id: string): Promise<string> {
+  const [leaf] = await tx.execute<{ id: string }>(sql`
+    with recursive down as (
+      select ${id}::uuid as id, 1 as step
+      union all
+      select child.id, down.step + 1 from down cross join lateral (
+        select m.id from chat.messages m where m.conversation_id = ${conversationId} and m.parent_message_id = down.id
+        order by m.id desc limit 1) child
+      where down.step < ${pathStepsMax}
+    )
+    select id from down order by step desc limit 1`)
+  return leaf?.id ?? id
+}
+
+/** Every message, in the order of making: a parent always comes before its children. */
+export async function readTree(tx: Tx, conversationId: string): Promise<Message[]> {
+  return select(
+    tx,
+    sql`select ${columns} from chat.messages m where m.conversation_id = ${conversationId} order by m.id`,
+  )
+}
+
+/** Role and text of the newest messages of a path, newest first: what a context is built from. */
+export async function readPathTexts(
+  tx: Tx,
+  conversationId: string,
+  leaf: string,
+  limit: number,
+): Promise<{ role: Message['sender_type']; content: string }[]> {
+  return tx.execute<{ role: Message['sender_type']; content: string }>(
+    sql`with recursive ${upwards(conversationId, leaf, limit)}
+      select m.sender_type as role, m.content from path
+      join chat.messages m on m.conversation_id = ${conversationId} and m.id = path.id order by path.step`,
+  )
+}
+
+/** The ids of a whole path, root first, and whether its end is still being written. */
+export async function readPathIds(tx: Tx, conversationId: string, leaf: string): Promise<string[]> {
+  const rows = await tx.execute<{ id: string }>(
+    sql`with recursive ${upwards(conversationId, leaf, pathStepsMax)} select id from path order by step desc`,
+  )
+  return rows.map(({ id }) => id)
+}
+
+export interface NewMessage {
+  id: string
+  parentId: string | null
+  senderType: Message['sender_type']
+  senderId: string
+  content: string
+  contentType: Message['content_type']
+  status: Message['status']
+  metadata: Record<string, unknown>
+}
+
+export async function insertMessage(
+  tx: Tx,
+  conversationId: string,
+  userId: string,
+  message: NewMessage,
+): Promise<void> {
+  await tx.execute(sql`
+    insert into chat.messages (conversation_id, id, user_id, parent_message_id, sender_type, sender_id, content,
+      content_type, status, metadata)
+    values (${conversationId}, ${message.id}, ${userId}, ${message.parentId}, ${message.senderType},
+      ${message.senderId}, ${message.content}, ${message.contentType}, ${message.status},
+      ${JSON.stringify(message.metadata)}::jsonb)`)
+}
+
+/** The end of an answer: its text, its status, and what is known about how it came to be. */
+export async function settleMessage(
+  tx: Tx,
+  conversationId: string,
+  id: string,
+  end: { content: string; status: Message['status']; metadata: Record<string, unknown> },
+): Promise<void> {
+  await tx.execute(sql`
+    update chat.messages set content = ${end.content}, status = ${end.status},
+      metadata = metadata || ${JSON.stringify(end.metadata)}::jsonb
+    where conversation_id = ${conversationId} and id = ${id}`)
+}
+
+/** Copies a path into another conversation of the same owner, under new ids. Usage is not copied: it was paid once. */
+export async function copyPath(
+  tx: Tx,
+  from: string,
+  to: string,
+  copies: readonly { id: string; newId: string; newParentId: string | null }[],
+): Promise<void> {
+  await tx.execute(sql`
+    insert into chat.messages (conversation_id, id, user_id, parent_message_id, sender_type, sender_id, content,
+      content_type, status, metadata, created_at)
+    select ${to}, copy."newId", m.user_id, copy."newParentId", m.sender_type, m.sender_id, m.content, m.content_type,
+      m.status, m.metadata, m.created_at
+    from json_to_recordset(${JSON.stringify(copies)}::json) as copy ("id" uuid, "newId" uuid, "newParentId" uuid)
+    join chat.messages m on m.conversation_id = ${from} and m.id = copy.id`)
+}

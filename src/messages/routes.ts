@@ -1,0 +1,219 @@
+/** HTTP of messages: send and regenerate (JSON or a stream), the path in pages, one message. */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { ZodTypeProvider } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+import { userOf } from '../auth/authenticate.ts'
+import { readConversation } from '../conversations/queries.ts'
+import type { Tx } from '../db/database.ts'
+import { AppError } from '../errors.ts'
+import { createViewer, type Generation } from '../generation/engine.ts'
+import { queryInteger } from '../http/pagination.ts'
+import { conversationParams, idOrMissing, messageParams } from '../http/params.ts'
+import type { SseResponses } from '../http/sse.ts'
+import { readMessage, readNewestLeafBelow, readPathAfter, readPathUpTo, type PathPage } from './queries.ts'
+import { messageSchema, regenerateBody, sendBody, usageSchema, type Message } from './schemas.ts'
+import { regenerate, sendMessage, type TurnDeps } from './turn.ts'
+
+const pageQuery = z
+  .object({
+    limit: queryInteger(1, 200, 50),
+    before_id: z.uuid().optional(),
+    after_id: z.uuid().optional(),
+    leaf_id: z.uuid().optional(),
+  })
+  .refine((query) => query.before_id === undefined || query.after_id === undefined, {
+    path: ['after_id'],
+    message: 'goes with before_id in no request: a page has one direction',
+  })
+
+export async function messageRoutes(
+  instance: FastifyInstance,
+  { turns, sse, contentCharsMax }: { turns: TurnDeps; sse: SseResponses; contentCharsMax: number },
+): Promise<void> {
+  const app = instance.withTypeProvider<ZodTypeProvider>()
+  const { db, links } = turns
+  const common = { onRequest: app.requireUser }
+  const streamNote = 'With `stream: true` or `Accept: text/event-stream` the answer is an event stream.'
+
+  function stream(reply: FastifyReply, generation: Generation): FastifyReply {
+    void reply.header('content-location', links.stream(generation.conversationId, generation.messageId))
+    return sse.send(reply, createViewer(generation.log))
+  }
+
+  app.post(
+    '/conversations/:id/messages',
+    {
+      ...common,
+      schema: {
+        summary: 'Send a message and get its answer',
+        description: streamNote,
+        tags: ['Messages'],
+        params: conversationParams,
+        body: sendBody(contentCharsMax),
+        response: {
+          200: z.object({
+            user_message: messageSchema,
+            assistant_message: messageSchema,
+            usage: usageSchema.nullable(),
+          }),
+        },
+      },
+    },
+    async (request, reply) => {
+      const id = idOrMissing(request.params.id, 'conversation_not_found')
+      const { generation, userMessage } = await sendMessage(turns, userOf(request), id, request.body)
+      if (wantsStream(request, request.body)) return stream(reply, generation)
+      const { message, usage, error } = await generation.settled
+      const answer = { user_message: userMessage, assistant_message: message }
+      if (error !== undefined) throw withMessages(error, answer)
+      return { ...answer, usage }
+    },
+  )
+
+  app.post(
+    '/conversations/:id/messages/:message_id/regenerate',
+    {
+      ...common,
+      schema: {
+        summary: 'Answer the same question again, beside the old answer',
+        description: streamNote,
+        tags: ['Messages'],
+        params: messageParams,
+        body: regenerateBody,
+        response: {
+          200: z.object({
+            new_message: messageSchema,
+            usage: usageSchema.nullable(),
+            original_message_id: z.uuid(),
+          }),
+        },
+      },
+    },
+    async (request, reply) => {
+      const id = idOrMissing(request.params.id, 'conversation_not_found')
+      const messageId = idOrMissing(request.params.message_id, 'message_not_found')
+      const generation = await regenerate(turns, userOf(request), id, messageId, request.body)
+      if (wantsStream(request, request.body)) return stream(reply, generation)
+      const { message, usage, error } = await generation.settled
+      const answer = { new_message: message, original_message_id: messageId }
+      if (error !== undefined) throw withMessages(error, answer)
+      return { ...answer, usage }
+    },
+  )
+
+  app.get(
+    '/conversations/:id/messages',
+    {
+      ...common,
+      schema: {
+        summary: 'A path, in pages',
+        description:
+          'Without a cursor: the newest. before_id: what lies above that message. after_id: what follows it, on the path to the leaf; where the branch in view has changed, on the newest branch below it.',
+        tags: ['Messages'],
+        params: conversationParams,
+        querystring: pageQuery,
+        response: {
+          200: z.object({
+            messages: z.array(messageSchema),
+            pagination: z.object({
+              limit: z.int(),
+              has_more: z.boolean(),
+              before_id: z.uuid().nullable(),
+              after_id: z.uuid().nullable(),
+            }),
+          }),
+        },
+      },
+    },
+    async (request) => {
+      const id = idOrMissing(request.params.id, 'conversation_not_found')
+      const { limit } = request.query
+      const { messages, hasMore } = await db.asCaller(userOf(request), async (tx) => {
+        const conversation = await readConversation(tx, id, links)
+        if (conversation === undefined) throw new AppError('conversation_not_found')
+        return readPage(tx, id, request.query, conversation.current_message_id)
+      })
+      return {
+        messages,
+        pagination: {
+          limit,
+          has_more: hasMore,
+          before_id: messages[0]?.id ?? null,
+          after_id: messages.at(-1)?.id ?? null,
+        },
+      }
+    },
+  )
+
+  app.get(
+    '/conversations/:id/messages/:message_id',
+    {
+      ...common,
+      schema: {
+        summary: 'One message',
+        tags: ['Messages'],
+        params: messageParams,
+        response: { 200: messageSchema },
+      },
+    },
+    async (request) => {
+      const id = idOrMissing(request.params.id, 'conversation_not_found')
+      const messageId = idOrMissing(request.params.message_id, 'message_not_found')
+      return db.asCaller(userOf(request), async (tx) => {
+        if ((await readConversation(tx, id, links)) === undefined)
+          throw new AppError('conversation_not_found')
+        return found(await readMessage(tx, id, messageId))
+      })
+    },
+  )
+}
+
+async function readPage(
+  tx: Tx,
+  conversationId: string,
+  query: z.output<typeof pageQuery>,
+  currentLeaf: string | null,
+): Promise<PathPage> {
+  const { limit, before_id, after_id, leaf_id } = query
+  if (leaf_id !== undefined) found(await readMessage(tx, conversationId, leaf_id))
+  if (before_id !== undefined) {
+    const above = found(await readMessage(tx, conversationId, before_id)).parent_message_id
+    return above === null ? empty : readPathUpTo(tx, conversationId, above, limit)
+  }
+  const leaf = leaf_id ?? currentLeaf
+  if (leaf === null) return empty
+  if (after_id === undefined) return readPathUpTo(tx, conversationId, leaf, limit)
+
+  found(await readMessage(tx, conversationId, after_id))
+  const page = await readPathAfter(tx, conversationId, after_id, leaf, limit)
+  if (page !== undefined) return page
+  if (leaf_id !== undefined)
+    throw new AppError('invalid_request', {
+      detail: 'after_id is not on the path to leaf_id.',
+      errors: [{ path: 'after_id', message: 'is not on the path to leaf_id' }],
+    })
+  const newest = await readNewestLeafBelow(tx, conversationId, after_id)
+  return (await readPathAfter(tx, conversationId, after_id, newest, limit)) ?? empty
+}
+
+const empty: PathPage = { messages: [], hasMore: false }
+
+function found(message: Message | undefined): Message {
+  if (message === undefined) throw new AppError('message_not_found')
+  return message
+}
+
+/** One route, two representations: the body's wish or the header's. */
+function wantsStream(request: FastifyRequest, body: { stream?: boolean | undefined }): boolean {
+  return body.stream === true || /\btext\/event-stream\b/i.test(request.headers.accept ?? '')
+}
+
+/** A generation that failed is stored all the same: the problem shows what there is. */
+function withMessages(error: AppError, members: Record<string, unknown>): AppError {
+  return new AppError(error.code, {
+    ...(error.detail !== undefined && { detail: error.detail }),
+    ...(error.retryAfter !== undefined && { retryAfter: error.retryAfter }),
+    members,
+    cause: error.cause,
+  })
+}

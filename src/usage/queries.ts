@@ -1,0 +1,28 @@
+/** SQL of usage: what one upstream answer took and cost. */
+import { sql } from 'drizzle-orm'
+import type { Tx } from '../db/database.ts'
+
+export interface UsageRow {
+  id: string
+  userId: string
+  conversationId: string
+  messageId: string
+  generationId: string
+  model: string
+  promptTokens: number
+  completionTokens: number
+  totalTokens: number
+  /** An exact decimal, or null where the price is not known yet. */
+  cost: string | null
+  isFreeModel: boolean
+  source: 'reported' | 'estimated' | 'reconciled'
+}
+
+export async function insertUsage(tx: Tx, usage: UsageRow): Promise<void> {
+  await tx.execute(sql`
+    insert into chat.usage_tracking (id, user_id, conversation_id, message_id, generation_id, model, prompt_tokens,
+      completion_tokens, total_tokens, cost, is_free_model, source)
+    values (${usage.id}, ${usage.userId}, ${usage.conversationId}, ${usage.messageId}, ${usage.generationId},
+      ${usage.model}, ${usage.promptTokens}, ${usage.completionTokens}, ${usage.totalTokens}, ${usage.cost}::numeric,
+      ${usage.isFreeModel}, ${usage.source})`)
+}
