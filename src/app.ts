@@ -88,8 +88,9 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     pseudonymKey: resolved.pseudonymKey,
   }
 
+  const edgeLog: FastifyBaseLogger = log
   const http: FastifyInstance = fastify({
-    loggerInstance: log as FastifyBaseLogger,
+    loggerInstance: edgeLog,
     genReqId: requestIdOf,
     requestIdHeader: false,
     bodyLimit: bodyBytesMax,

@@ -19,9 +19,9 @@ declare module 'fastify' {
   }
   interface FastifyInstance {
     /** onRequest hook: the caller is a user. */
-    requireUser(request: FastifyRequest): Promise<void>
+    requireUser: (request: FastifyRequest) => Promise<void>
     /** onRequest hook: the caller is another service. */
-    requireService(request: FastifyRequest): Promise<void>
+    requireService: (request: FastifyRequest) => Promise<void>
   }
 }
 

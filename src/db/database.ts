@@ -61,7 +61,8 @@ export function createDatabase(options: { url: string; poolMax: number; log: Log
     async prepare(signal) {
       for (let waitMs = 250; ; waitMs = Math.min(waitMs * 2, 5_000)) {
         try {
-          return await prepareOnce()
+          await prepareOnce()
+          return
         } catch (error) {
           if (!isUnavailable(error) || signal.aborted) throw error
           log.error(

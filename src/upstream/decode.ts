@@ -26,8 +26,8 @@ export interface StreamedError {
 }
 
 export interface DecodeHandlers {
-  text(content: string): void
-  reasoning(content: string): void
+  text: (content: string) => void
+  reasoning: (content: string) => void
 }
 
 /** What the stream has told so far beside its text. */
@@ -116,7 +116,7 @@ export function createDecoder(handlers: DecodeHandlers): {
     decoded,
     push(bytes) {
       // An overflow has terminated the parser: nothing more is read.
-      if (decoded.malformed === undefined) parser.feed(characters.write(bytes as Buffer))
+      if (decoded.malformed === undefined) parser.feed(characters.write(bytes))
     },
     end() {
       ending = true

@@ -84,7 +84,7 @@ export function createUpstream(options: {
     maxRetries: 0,
     timeout: timeouts.totalMs,
     logLevel: 'off',
-    fetch: (url, init) => fetchThrough(agent, bodies, String(url), init),
+    fetch: (url, init) => fetchThrough(agent, bodies, url instanceof Request ? url.url : String(url), init),
     defaultHeaders: {
       ...(options.referer !== undefined && { 'HTTP-Referer': options.referer }),
       ...(options.title !== undefined && { 'X-OpenRouter-Title': options.title, 'X-Title': options.title }),
@@ -101,11 +101,12 @@ export function createUpstream(options: {
           model,
           messages,
           temperature,
-          max_tokens: maxTokens,
           user,
           stream: true,
           stream_options: { include_usage: true },
-          ...(!strict && { usage: { include: true }, session_id: sessionId }),
+          ...(strict
+            ? { max_completion_tokens: maxTokens }
+            : { max_tokens: maxTokens, usage: { include: true }, session_id: sessionId }),
         },
         { signal },
       )
@@ -147,7 +148,7 @@ async function fetchThrough(
 ): Promise<Response> {
   const { statusCode, headers, body } = await httpRequest(url, {
     dispatcher: agent,
-    method: (init.method ?? 'GET') as Dispatcher.HttpMethod,
+    method: init.method ?? 'GET',
     headers: Object.fromEntries(new Headers(init.headers)),
     body: (init.body ?? null) as string | null,
     ...(init.signal != null && { signal: init.signal }),

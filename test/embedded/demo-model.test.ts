@@ -83,7 +83,7 @@ describe('a streamed answer', () => {
     const delta = (fields: string, reason = 'null') =>
       `${start}"choices":[{"index":0,"delta":{"role":"assistant",${fields}},"finish_reason":${reason},"native_finish_reason":${reason},"logprobs":null}]}\n\n`
     const usage =
-      '{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8,"cost":2.55e-6,"cost_details":{"upstream_inference_cost":null},"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":1}}'
+      '{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8,"cost":0.00000255,"cost_details":{"upstream_inference_cost":null},"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":1}}'
     const thought =
       '"content":"","reasoning":"hm","reasoning_details":[{"type":"reasoning.text","text":"hm","format":"unknown","index":0}]'
 
