@@ -4,7 +4,6 @@
  * Message text, tokens, keys and query strings never reach a log: the request serializer prints the path
  * alone, and what could carry a credential is redacted by name.
  */
-import { DrizzleQueryError } from 'drizzle-orm/errors'
 import { pino, type Logger, type TransportTargetOptions } from 'pino'
 import type { Config } from './config.ts'
 
@@ -52,12 +51,10 @@ export function pathOf(url: string): string {
 /**
  * An error as a log shows it: kind, code, message, stack, and the same of its causes.
  *
- * Named fields only. Drizzle puts every parameter of a failed query into its error's message, and PostgreSQL
- * puts the failing row into `detail`: both hold what people wrote, so of those only the cause is shown.
+ * Named fields only: PostgreSQL puts the failing row into `detail`, and that holds what people wrote.
  */
 export function describeError(error: unknown, depth = 0): unknown {
   if (!(error instanceof Error)) return { type: typeof error }
-  if (error instanceof DrizzleQueryError) return describeError(error.cause, depth)
   const code = 'code' in error && typeof error.code === 'string' ? error.code : undefined
   return {
     type: error.name,

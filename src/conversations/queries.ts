@@ -2,7 +2,6 @@
 import { sql, type SQL } from 'drizzle-orm'
 import type { Tx } from '../db/database.ts'
 import type { Links } from '../http/links.ts'
-import { wireTime } from '../messages/queries.ts'
 import type { ContextType, Conversation } from './schemas.ts'
 
 interface ConversationRow extends Record<string, unknown> {
@@ -38,7 +37,7 @@ function toConversation(row: ConversationRow, links: Links): Conversation {
           generation_id: row.generation_id,
           message_id: row.generating_message_id,
           stream_url: links.stream(row.id, row.generating_message_id),
-          started_at: wireTime(row.generation_started_at),
+          started_at: row.generation_started_at,
         }
       : null
   return {
@@ -52,9 +51,9 @@ function toConversation(row: ConversationRow, links: Links): Conversation {
     current_message_id: row.current_message_id,
     message_count: row.message_count,
     active_generation: generating,
-    created_at: wireTime(row.created_at),
-    updated_at: wireTime(row.updated_at),
-    last_message_at: row.last_message_at === null ? null : wireTime(row.last_message_at),
+    created_at: row.created_at,
+    updated_at: row.updated_at,
+    last_message_at: row.last_message_at,
   }
 }
 
@@ -103,7 +102,7 @@ export async function listConversations(
   return {
     conversations: shown.map((row) => toConversation(row, links)),
     total: count?.total ?? 0,
-    next: last === undefined ? undefined : { activityAt: wireTime(last.activity_at), id: last.id },
+    next: last === undefined ? undefined : { activityAt: last.activity_at, id: last.id },
   }
 }
 

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { setTimeout as delay } from 'node:timers/promises'
 import { drizzle } from 'drizzle-orm/postgres-js'
 import { migrate } from 'drizzle-orm/postgres-js/migrator'
-import postgres, { type Options, type Sql } from 'postgres'
+import postgres, { type Sql } from 'postgres'
 import type { Logger } from '../logging.ts'
 import { createTransactions, type Transactions } from './transact.ts'
 import { isUnavailable } from './failures.ts'
@@ -87,29 +87,45 @@ export function createDatabase(options: { url: string; poolMax: number; log: Log
   }
 }
 
-function connect(url: string, max: number, more: Options<Record<string, never>> = {}): Sql {
+function connect(url: string, max: number, settings: Record<string, number> = {}): Sql {
   return postgres(url, {
     max,
     connect_timeout: 5,
     fetch_types: false,
+    types: wireTypes,
     // Seconds. Its own back-off grows to 20 s: a restarted database would stay away that long.
     backoff: () => 0.1,
     onnotice: () => undefined,
-    ...more,
     connection: {
       application_name: 'rivulet',
       statement_timeout: 10_000,
       lock_timeout: 5_000,
       idle_in_transaction_session_timeout: 15_000,
       TimeZone: 'UTC',
-      ...more.connection,
+      ...settings,
     },
   })
 }
 
+/** Values as the wire has them: JSON as text going in, times as RFC 3339 coming out. */
+const wireTypes = {
+  json: {
+    to: 3802,
+    from: [114, 3802],
+    serialize: (json: string) => json,
+    parse: (json: string): unknown => JSON.parse(json),
+  },
+  date: {
+    to: 1184,
+    from: [1082, 1114, 1184],
+    serialize: (time: string) => time,
+    parse: (time: string) => new Date(time).toISOString(),
+  },
+}
+
 /** One process migrates at a time; the others wait and find it done. */
 async function migrateUnderLock(url: string): Promise<void> {
-  const client = connect(url, 1, { connection: { statement_timeout: 0, lock_timeout: 0 } })
+  const client = connect(url, 1, { statement_timeout: 0, lock_timeout: 0 })
   try {
     await client`select pg_advisory_lock(${migrationLock})`
     await migrate(drizzle(client), {

@@ -1,6 +1,4 @@
 /** What a failed query means: is the database gone, is it busy, or is the statement wrong? */
-import { DrizzleQueryError } from 'drizzle-orm/errors'
-
 /** Sockets, postgres.js's own words for a lost connection, and PostgreSQL's classes 08, 57 and 53. */
 const unavailable =
   /^(E(CONN\w+|PIPE|TIMEDOUT|HOSTUNREACH|NETUNREACH|AI_AGAIN)|ENOTFOUND|CONNECTION_\w+|CONNECT_TIMEOUT|08\w{3}|57P0\d|57014|55P03|53\w{3}|25P0[34]|28\w{3}|3D000)$/
@@ -11,9 +9,8 @@ const transient = /^(40001|40P01)$/
 /** The connection broke under a statement: a new one may well work. */
 const lost = /^(ECONNRESET|EPIPE|CONNECTION_\w+|57P0\d)$/
 
-export function sqlCode(error: unknown): string | undefined {
-  const cause = error instanceof DrizzleQueryError ? error.cause : error
-  return cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : undefined
+function sqlCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 }
 
 export const isUnavailable = (error: unknown): boolean => unavailable.test(sqlCode(error) ?? '')

@@ -6,14 +6,21 @@
  * rolled back by a deadlock, or lost with its connection before its commit was sent, is run again, so `fn` must
  * do nothing but talk to `tx`.
  */
-import { sql } from 'drizzle-orm'
-import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js'
+import { sql, type SQL } from 'drizzle-orm'
+import { PgDialect } from 'drizzle-orm/pg-core'
 import type { Sql } from 'postgres'
 import { AppError } from '../errors.ts'
 import { isLost, isTransient, isUnavailable } from './failures.ts'
 
-/** A transaction in progress: drizzle's query builder, and `execute` for SQL. */
-export type Tx = Parameters<Parameters<PostgresJsDatabase['transaction']>[0]>[0]
+/** A transaction in progress. */
+export interface Tx {
+  /**
+   * Statements are sent in the order of the calls and need not wait for each other: several that are awaited
+   * together cost one round trip, and each sees what those before it did. JSON parameters are passed as JSON text,
+   * times come back as on the wire (RFC 3339, UTC, milliseconds), numeric as text.
+   */
+  execute<T extends object = Record<string, unknown>>(query: SQL): Promise<T[]>
+}
 
 export interface Caller {
   /** The JWT's `sub`. */
@@ -39,21 +46,28 @@ type Role = 'chat_caller' | 'chat_system'
 
 /** @param open whether tables may be reached yet: nobody passes before the wall was proven. */
 export function createTransactions(client: Sql, open: () => boolean): Transactions {
-  const db = drizzle(client)
+  const dialect = new PgDialect()
 
   async function attempt<T>(role: Role, who: string, fn: (tx: Tx) => Promise<T>, guard: Guard): Promise<T> {
-    const work = db.transaction(async (tx) => {
+    const work = client.begin(async (connection) => {
       guard.entered()
+      const tx: Tx = {
+        async execute<T>(query: SQL) {
+          const { sql: text, params } = dialect.sqlToQuery(query)
+          const rows = await connection.unsafe(text, params as string[], { prepare: true })
+          return rows as unknown as T[]
+        },
+      }
       // Sent together with fn's first statement: where it fails, the transaction is aborted and nothing else runs.
       const setting = role === 'chat_caller' ? 'app.current_user_id' : 'application_name'
-      const entering = tx
-        .execute(sql`select set_config('role', ${role}, true), set_config(${setting}, ${who}, true)`)
-        .then(() => undefined)
+      const entering = tx.execute(
+        sql`select set_config('role', ${role}, true), set_config(${setting}, ${who}, true)`,
+      )
       const [, result] = await Promise.all([entering, fn(tx)])
       guard.committing()
       return result
     })
-    return guard.race(work)
+    return guard.race(work as Promise<T>)
   }
 
   async function run<T>(role: Role, who: string, fn: (tx: Tx) => Promise<T>): Promise<T> {

@@ -24,9 +24,6 @@ interface MessageRow extends Record<string, unknown> {
   created_at: string
 }
 
-/** A PostgreSQL timestamp, as the driver hands it over, in the wire's form. */
-export const wireTime = (value: string): string => new Date(value).toISOString()
-
 const toMessage = (row: MessageRow): Message => ({
   id: row.id,
   conversation_id: row.conversation_id,
@@ -40,7 +37,7 @@ const toMessage = (row: MessageRow): Message => ({
   usage: row.usage,
   reaction: null,
   sibling_ids: row.sibling_ids,
-  created_at: wireTime(row.created_at),
+  created_at: row.created_at,
 })
 
 /** Of `chat.messages m`. A message's usage is the sum over all upstream answers that it took. */

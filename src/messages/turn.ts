@@ -16,7 +16,7 @@ import { AppError } from '../errors.ts'
 import type { Engine, Generation, GenerationSpec } from '../generation/engine.ts'
 import type { Links } from '../http/links.ts'
 import { isFreeModel, type ModelChain } from '../upstream/chain.ts'
-import { insertMessage, readMessage, readPair, readPathTexts, wireTime } from './queries.ts'
+import { insertMessage, readMessage, readPair, readPathTexts } from './queries.ts'
 import type { ActiveGeneration, Message, RegenerateBody, SendBody } from './schemas.ts'
 
 export interface TurnDeps {
@@ -166,7 +166,7 @@ const activeGeneration = (row: RunningRow, links: Links): ActiveGeneration => ({
   generation_id: row.id,
   message_id: row.message_id,
   stream_url: links.stream(row.conversation_id, row.message_id),
-  started_at: wireTime(row.started_at),
+  started_at: row.started_at,
 })
 
 const inProgress = (active: ActiveGeneration) =>
