@@ -17,7 +17,8 @@ function firstSentence(text: string): string {
   const plain = text
     .slice(0, 2_000)
     .toWellFormed()
-    .replaceAll(/```[^`]*```|[*_`#>|]+/g, ' ')
+    .replaceAll(/```[^`]*```/g, ' ')
+    .replaceAll(/^[#>\s-]+|[*_`|]+/gm, '')
     .trim()
   const line = plain.split(/\n/, 1)[0] ?? ''
   const sentence = /^.*?[.!?。！？](?=\s|$)/u.exec(line)?.[0] ?? line

@@ -52,10 +52,9 @@ export function createTransactions(client: Sql, open: () => boolean): Transactio
     const work = client.begin(async (connection) => {
       guard.entered()
       const tx: Tx = {
-        async execute<T>(query: SQL) {
+        async execute<T extends object>(query: SQL) {
           const { sql: text, params } = dialect.sqlToQuery(query)
-          const rows = await connection.unsafe(text, params as string[], { prepare: true })
-          return rows as unknown as T[]
+          return connection.unsafe<T[]>(text, params as string[], { prepare: true })
         },
       }
       // Sent together with fn's first statement: where it fails, the transaction is aborted and nothing else runs.

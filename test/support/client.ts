@@ -118,7 +118,7 @@ function readStream(response: Response, controller: AbortController): OpenStream
   const ended = (async () => {
     const decoder = new TextDecoder()
     try {
-      for await (const bytes of response.body ?? []) {
+      for await (const bytes of (response.body ?? []) as AsyncIterable<Uint8Array>) {
         const text = decoder.decode(bytes, { stream: true })
         raw += text
         parser.feed(text)
