@@ -11,11 +11,17 @@ import { conversationRoutes } from './conversations/routes.ts'
 import { createDatabase } from './db/database.ts'
 import { createEngine, settleOrphans } from './generation/engine.ts'
 import { registerJsonBodies } from './http/body.ts'
-import { answerClientError, registerErrorHandler, sendProblem, toAppError } from './http/error-handler.ts'
+import {
+  answerClientError,
+  refuseUnknownRoutes,
+  registerErrorHandler,
+  sendProblem,
+  toAppError,
+} from './http/error-handler.ts'
 import { createLinks } from './http/links.ts'
 import { collectMethods } from './http/method-not-allowed.ts'
 import { registerOpenapi, registerOpenapiPage } from './http/openapi.ts'
-import { registerSecurity, requestIdOf } from './http/security.ts'
+import { addEdgeHeaders, registerSecurity, requestIdOf } from './http/security.ts'
 import { createSseResponses } from './http/sse.ts'
 import type { Logger } from './logging.ts'
 import { messageRoutes } from './messages/routes.ts'
@@ -53,7 +59,12 @@ const viewersGraceMs = 3_000
 export async function createApp(config: Config, resolved: Resolved, log: Logger): Promise<App> {
   const links = createLinks(config.BASE_PATH)
   const stopping = new AbortController()
-  const db = createDatabase({ url: resolved.databaseUrl, poolMax: config.DB_POOL_MAX, log })
+  const db = createDatabase({
+    url: resolved.databaseUrl,
+    poolMax: config.DB_POOL_MAX,
+    log,
+    embedded: resolved.exclusive,
+  })
   const upstream = createUpstream({
     ...resolved.upstream,
     referer: config.OPENROUTER_REFERER,
@@ -89,6 +100,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
   }
 
   const edgeLog: FastifyBaseLogger = log
+  const origins = config.CORS_ORIGINS ?? (config.NODE_ENV === 'production' ? [] : undefined)
   const http: FastifyInstance = fastify({
     loggerInstance: edgeLog,
     genReqId: requestIdOf,
@@ -98,10 +110,17 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     requestTimeout: requestTimeoutMs,
     forceCloseConnections: 'idle',
     return503OnClosing: false,
-    http: { headersTimeout: headersTimeoutMs, connectionsCheckingInterval: connectionsCheckMs },
+    http: {
+      headersTimeout: headersTimeoutMs,
+      connectionsCheckingInterval: connectionsCheckMs,
+      requireHostHeader: false,
+    },
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 200 },
     clientErrorHandler: answerClientError,
-    frameworkErrors: (error, request, reply) => void sendProblem(toAppError(error), request, reply),
+    frameworkErrors(error, request, reply) {
+      addEdgeHeaders(request, reply, origins)
+      void sendProblem(toAppError(error), request, reply)
+    },
   })
   http.setValidatorCompiler(validatorCompiler)
   // Answers are built from our own rows: checking each of them again would cost more than it finds.
@@ -109,7 +128,8 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
   registerErrorHandler(http)
   registerJsonBodies(http)
   const registerMethodNotAllowed = collectMethods(http)
-  await registerSecurity(http, config.CORS_ORIGINS ?? (config.NODE_ENV === 'production' ? [] : undefined))
+  await registerSecurity(http, origins)
+  refuseUnknownRoutes(http)
   await http.register(authenticate, {
     verifier: await createTokenVerifier(resolved.tokenKeys, {
       issuer: config.JWT_ISSUER,

@@ -37,7 +37,9 @@ const listQuery = z.object({
   cursor: z.string().max(200).optional(),
 })
 
-const cursorFields = z.tuple([z.iso.datetime(), z.uuid()])
+/** A time as we print it; PostgreSQL knows no year 0. */
+const cursorTime = z.iso.datetime({ precision: 3 }).refine((time) => !time.startsWith('0000'))
+const cursorFields = z.tuple([cursorTime, z.uuid()])
 
 export async function conversationRoutes(
   instance: FastifyInstance,

@@ -34,7 +34,7 @@ export const createBody = optionalBody(
     context_type: contextTypeSchema.default('general'),
     context_data: jsonObject.default({}),
     metadata: jsonObject.default({}),
-    model: z.string().min(1).max(200).optional(),
+    model: text(1, 200).optional(),
   }),
 )
 export type CreateBody = z.infer<typeof createBody>

@@ -34,6 +34,7 @@ function shorten(text: string): string {
   const characters = [...text]
   if (characters.length <= titleCharsMax) return text
   const cut = characters.slice(0, titleCharsMax - 1).join('')
+  const endsInAWord = characters[titleCharsMax - 1] !== ' '
   const space = cut.lastIndexOf(' ')
-  return `${(space > titleCharsMax / 2 ? cut.slice(0, space) : cut).trimEnd()}…`
+  return `${(endsInAWord && space > titleCharsMax / 2 ? cut.slice(0, space) : cut).trimEnd()}…`
 }

@@ -7,12 +7,14 @@
  */
 import { fileURLToPath } from 'node:url'
 import { setTimeout as delay } from 'node:timers/promises'
-import { drizzle } from 'drizzle-orm/postgres-js'
-import { migrate } from 'drizzle-orm/postgres-js/migrator'
-import postgres, { type Sql } from 'postgres'
+import { DrizzleQueryError } from 'drizzle-orm/errors'
+import { drizzle } from 'drizzle-orm/node-postgres'
+import { migrate } from 'drizzle-orm/node-postgres/migrator'
+import pg from 'pg'
 import type { Logger } from '../logging.ts'
-import { createTransactions, type Transactions } from './transact.ts'
 import { isUnavailable } from './failures.ts'
+import { createPool, lostOr } from './pool.ts'
+import { createTransactions, enterMs, type Transactions } from './transact.ts'
 import { inspectWall } from './wall.ts'
 
 export type { Caller, Transactions, Tx } from './transact.ts'
@@ -32,19 +34,33 @@ export interface Database extends Transactions {
 const settlingConnections = 2
 const migrationLock = 7_463_111
 
-export function createDatabase(options: { url: string; poolMax: number; log: Logger }): Database {
-  const { url, poolMax, log } = options
+export function createDatabase(options: {
+  url: string
+  poolMax: number
+  log: Logger
+  /** The database is embedded: that its login is a superuser is then no news. */
+  embedded?: boolean
+}): Database {
+  const { url, poolMax, log, embedded = false } = options
   let state: ReturnType<Database['state']> = 'opening'
-  const client = connect(url, poolMax)
-  const settlingClient = connect(url, settlingConnections)
+  const pool = createPool({ url, max: poolMax, withinMs: enterMs })
+  const settlingPool = createPool({ url, max: settlingConnections, withinMs: enterMs })
   const open = () => state === 'ready'
 
   async function prepareOnce(): Promise<void> {
     await migrateUnderLock(url)
-    const { breaches, warnings } = await inspectWall(client)
-    for (const warning of warnings) log.warn({ event: 'database_login_privileged' }, warning)
-    if (breaches.length > 0) {
+    const connection = await pool.lease()
+    let report
+    try {
+      report = await inspectWall(connection)
+    } finally {
+      connection.release(report === undefined)
+    }
+    for (const warning of report.warnings)
+      log[embedded ? 'debug' : 'warn']({ event: 'database_login_privileged' }, warning)
+    if (report.breaches.length > 0) {
       state = 'breached'
+      const { breaches } = report
       log.fatal(
         { event: 'wall_breached', breaches },
         'Row level security does not stand: no table will be reached',
@@ -55,8 +71,8 @@ export function createDatabase(options: { url: string; poolMax: number; log: Log
   }
 
   return {
-    ...createTransactions(client, open),
-    settling: createTransactions(settlingClient, open),
+    ...createTransactions(pool, open),
+    settling: createTransactions(settlingPool, open),
     state: () => state,
     async prepare(signal) {
       for (let waitMs = 250; ; waitMs = Math.min(waitMs * 2, 5_000)) {
@@ -78,61 +94,40 @@ export function createDatabase(options: { url: string; poolMax: number; log: Log
       const late = delay(timeoutMs, undefined, { ref: false }).then(() => {
         throw new Error('no answer')
       })
-      await Promise.race([settlingClient`select 1`.then(() => undefined), late])
+      const connection = await settlingPool.lease()
+      let sound = false
+      try {
+        await Promise.race([connection.query('select 1'), late])
+        sound = true
+      } finally {
+        connection.release(!sound)
+      }
       return performance.now() - startedAt
     },
     async close() {
-      await Promise.all([client.end({ timeout: 5 }), settlingClient.end({ timeout: 5 })])
+      await Promise.all([pool.close(), settlingPool.close()])
     },
   }
 }
 
-function connect(url: string, max: number, settings: Record<string, number> = {}): Sql {
-  return postgres(url, {
-    max,
-    connect_timeout: 5,
-    fetch_types: false,
-    types: wireTypes,
-    // Seconds. Its own back-off grows to 20 s: a restarted database would stay away that long.
-    backoff: () => 0.1,
-    onnotice: () => undefined,
-    connection: {
-      application_name: 'rivulet',
-      statement_timeout: 10_000,
-      lock_timeout: 5_000,
-      idle_in_transaction_session_timeout: 15_000,
-      TimeZone: 'UTC',
-      ...settings,
-    },
-  })
-}
-
-/** Values as the wire has them: JSON as text going in, times as RFC 3339 coming out. */
-const wireTypes = {
-  json: {
-    to: 3802,
-    from: [114, 3802],
-    serialize: (json: string) => json,
-    parse: (json: string): unknown => JSON.parse(json),
-  },
-  date: {
-    to: 1184,
-    from: [1082, 1114, 1184],
-    serialize: (time: string) => time,
-    parse: (time: string) => new Date(time).toISOString(),
-  },
-}
-
 /** One process migrates at a time; the others wait and find it done. */
 async function migrateUnderLock(url: string): Promise<void> {
-  const client = connect(url, 1, { statement_timeout: 0, lock_timeout: 0 })
+  const client = new pg.Client({
+    connectionString: url,
+    connectionTimeoutMillis: 5_000,
+    application_name: 'rivulet migrate',
+  })
+  client.on('error', () => undefined)
   try {
-    await client`select pg_advisory_lock(${migrationLock})`
+    await client.connect()
+    await client.query('select pg_advisory_lock($1)', [migrationLock])
     await migrate(drizzle(client), {
       migrationsFolder: fileURLToPath(new URL('../../drizzle', import.meta.url)),
       migrationsSchema: 'drizzle',
     })
+  } catch (error) {
+    throw lostOr(error instanceof DrizzleQueryError ? error.cause : error)
   } finally {
-    await client.end({ timeout: 5 })
+    await client.end()
   }
 }

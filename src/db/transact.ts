@@ -1,16 +1,18 @@
 /**
  * The only way to a table: a short transaction as one user, or as a named job.
  *
- * Promises: the role and the user id are set with the transaction and end with it; when the database cannot be
- * entered within `enterMs`, the caller gets `database_unavailable` and `fn` never runs; a transaction that was
- * rolled back by a deadlock, or lost with its connection before its commit was sent, is run again, so `fn` must
- * do nothing but talk to `tx`.
+ * Promises: the role and the user id are set with the transaction and end with it; when the database gives no sign
+ * within `enterMs`, the caller gets `database_unavailable` and nothing was changed; a transaction that was rolled
+ * back by a deadlock, or lost with its connection before its commit was sent, is run again, so `fn` must do
+ * nothing but talk to `tx`.
+ *
+ * Round trips: BEGIN and the role leave with the first statements, and `commit` sends COMMIT with the last ones.
  */
 import { sql, type SQL } from 'drizzle-orm'
 import { PgDialect } from 'drizzle-orm/pg-core'
-import type { Sql } from 'postgres'
 import { AppError } from '../errors.ts'
 import { isLost, isTransient, isUnavailable } from './failures.ts'
+import type { Connection, Pool } from './pool.ts'
 
 /** A transaction in progress. */
 export interface Tx {
@@ -20,6 +22,11 @@ export interface Tx {
    * times come back as on the wire (RFC 3339, UTC, milliseconds), numeric as text.
    */
   execute<T extends object = Record<string, unknown>>(query: SQL): Promise<T[]>
+  /**
+   * Issues the transaction's last statements and its COMMIT together. Resolves with their results once all of it is
+   * committed; where one of them fails, nothing is.
+   */
+  commit<T>(issue: () => Promise<T>): Promise<T>
 }
 
 export interface Caller {
@@ -34,53 +41,32 @@ export interface Transactions {
   asSystem<T>(why: string, fn: (tx: Tx) => Promise<T>): Promise<T>
 }
 
-/** Waiting for a connection, ms. Leaves half a second of the two in which a 503 is promised. */
-const enterMs = 1_500
-/** Silent database in the middle of a transaction, ms: longer than the server's own statement timeout. */
+/** Until the database's first sign, waiting for a connection included, ms: a 503 is promised within two seconds. */
+export const enterMs = 1_500
+/** Silence later in a transaction, ms: longer than the server's own statement timeout. */
 const silentMs = 12_000
 const attemptsMax = 3
-/** Lost connections are tried again only this long after the start, ms: a 503 comes within two seconds all the same. */
+/** Lost connections are tried again only this long after the start, ms. */
 const againWithinMs = 300
 
 type Role = 'chat_caller' | 'chat_system'
 
+const dialect = new PgDialect()
+
 /** @param open whether tables may be reached yet: nobody passes before the wall was proven. */
-export function createTransactions(client: Sql, open: () => boolean): Transactions {
-  const dialect = new PgDialect()
-
-  async function attempt<T>(role: Role, who: string, fn: (tx: Tx) => Promise<T>, guard: Guard): Promise<T> {
-    const work = client.begin(async (connection) => {
-      guard.entered()
-      const tx: Tx = {
-        async execute<T extends object>(query: SQL) {
-          const { sql: text, params } = dialect.sqlToQuery(query)
-          return connection.unsafe<T[]>(text, params as string[], { prepare: true })
-        },
-      }
-      // Sent together with fn's first statement: where it fails, the transaction is aborted and nothing else runs.
-      const setting = role === 'chat_caller' ? 'app.current_user_id' : 'application_name'
-      const entering = tx.execute(
-        sql`select set_config('role', ${role}, true), set_config(${setting}, ${who}, true)`,
-      )
-      const [, result] = await Promise.all([entering, fn(tx)])
-      guard.committing()
-      return result
-    })
-    return guard.race(work as Promise<T>)
-  }
-
+export function createTransactions(pool: Pool, open: () => boolean): Transactions {
   async function run<T>(role: Role, who: string, fn: (tx: Tx) => Promise<T>): Promise<T> {
     if (!open()) throw unavailable()
     const startedAt = performance.now()
     for (let tried = 1; ; tried++) {
-      const guard = createGuard()
+      const attempt = createAttempt(pool, role, who)
       try {
-        return await attempt(role, who, fn, guard)
+        return await attempt.run(fn)
       } catch (error) {
         // A pooled connection that died while idle is only noticed by its next use: that use deserves another.
-        const lost = isLost(error) && !guard.isCommitting() && performance.now() - startedAt < againWithinMs
+        const lost = isLost(error) && !attempt.isCommitting() && performance.now() - startedAt < againWithinMs
         if ((isTransient(error) || lost) && tried < attemptsMax) continue
-        throw isUnavailable(error) ? unavailable(error, guard.isCommitting()) : error
+        throw isUnavailable(error) ? unavailable(error, attempt.isCommitting()) : error
       }
     }
   }
@@ -91,46 +77,103 @@ export function createTransactions(client: Sql, open: () => boolean): Transactio
   }
 }
 
-type Guard = ReturnType<typeof createGuard>
-
-/** postgres.js waits for a connection without limit, and for an answer too: this does not. */
-function createGuard() {
-  let late = false
+function createAttempt(pool: Pool, role: Role, who: string) {
   let committing = false
-  let timer: NodeJS.Timeout | undefined
-  let giveUp: (error: Error) => void = () => undefined
-  const tooLong = new Promise<never>((_, reject) => {
-    giveUp = reject
-  })
-  const arm = (ms: number) => {
-    clearTimeout(timer)
-    timer = setTimeout(() => {
-      late = true
-      giveUp(unavailable())
-    }, ms)
+  let committed: Promise<unknown> | undefined
+
+  async function transact<T>(
+    connection: Connection,
+    fn: (tx: Tx) => Promise<T>,
+    sign: () => void,
+  ): Promise<T> {
+    const send = async <R extends object>(query: SQL): Promise<R[]> => {
+      const { sql: text, params } = dialect.sqlToQuery(query)
+      const { rows } = await connection.query<R>(text, params)
+      return rows
+    }
+    const tx: Tx = {
+      execute: send,
+      async commit(issue) {
+        committing = true
+        const [results, commit] = connection.together(() => [issue(), connection.query('commit')] as const)
+        committed = commit
+        // The statements' own failure says more than the commit's, which then was a rollback.
+        const [result] = await Promise.all([results, commit])
+        return result
+      },
+    }
+    const setting = role === 'chat_caller' ? 'app.current_user_id' : 'application_name'
+    const [entering, working] = connection.together(() => [
+      Promise.all([
+        connection.query('begin'),
+        send(sql`select set_config('role', ${role}, true), set_config(${setting}, ${who}, true)`),
+      ]),
+      fn(tx),
+    ])
+    // Where the role could not be set the transaction is aborted: none of fn's statements did anything.
+    working.catch(() => undefined)
+    await entering
+    sign()
+    const result = await working
+    committing = true
+    committed ??= connection.query('commit')
+    await committed
+    return result
   }
-  arm(enterMs)
+
   return {
-    /** Called inside the transaction. Throws where the caller was already told no: it is rolled back. */
-    entered() {
-      if (late) throw unavailable()
-      arm(silentMs)
-    },
     /** From here on a lost connection says nothing about whether the commit happened. */
-    committing() {
-      committing = true
-    },
     isCommitting: () => committing,
-    async race<T>(work: Promise<T>): Promise<T> {
-      work.catch(() => undefined)
+
+    async run<T>(fn: (tx: Tx) => Promise<T>): Promise<T> {
+      const startedAt = performance.now()
+      const connection = await pool.lease()
+      let timer: NodeJS.Timeout | undefined
+      const state = { silent: false }
+      let giveUp: (error: Error) => void = () => undefined
+      const silence = new Promise<never>((_, reject) => {
+        giveUp = reject
+      })
+      const expect = (ms: number) => {
+        clearTimeout(timer)
+        timer = setTimeout(() => {
+          state.silent = true
+          giveUp(unavailable(undefined, committing))
+        }, ms)
+      }
+      expect(Math.max(enterMs - (performance.now() - startedAt), 1))
+      let sound = false
       try {
-        return await Promise.race([work, tooLong])
+        const work = transact(connection, fn, () => expect(silentMs))
+        work.catch(() => undefined)
+        const result = await Promise.race([work, silence])
+        sound = true
+        return result
+      } catch (error) {
+        // Rolled back here and now, or by closing the connection: it never goes back in the middle of something.
+        sound = !state.silent && !isUnavailable(error) && !(await failed(rollback(connection)))
+        throw error
       } finally {
         clearTimeout(timer)
+        connection.release(!sound)
       }
     },
   }
 }
+
+async function rollback(connection: Connection): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const tooLong = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error('no answer')), enterMs)
+  })
+  await Promise.race([connection.query('rollback'), tooLong]).finally(() => clearTimeout(timer))
+}
+
+const failed = (promise: Promise<unknown>) =>
+  promise.then(
+    () => false,
+    () => true,
+  )
 
 export function unavailable(cause?: unknown, committing = false): AppError {
   return new AppError('database_unavailable', {

@@ -2,8 +2,8 @@
  * Does the wall stand? Row level security is what keeps one user's rows from another, so it is proven at every
  * start, by what the catalogue says and by trying, before anything can reach a table.
  */
-import type { Sql } from 'postgres'
 import { v7 as uuidv7 } from 'uuid'
+import type { Connection } from './pool.ts'
 
 export interface WallReport {
   /** Empty: it stands. Otherwise what is wrong, in words for the operator. */
@@ -12,15 +12,18 @@ export interface WallReport {
   warnings: string[]
 }
 
-export async function inspectWall(client: Sql): Promise<WallReport> {
+export async function inspectWall(connection: Connection): Promise<WallReport> {
   const breaches: string[] = []
   const warnings: string[] = []
 
-  const roles = await client<
-    { rolname: string; rolsuper: boolean; rolbypassrls: boolean; current: boolean }[]
-  >`
+  const { rows: roles } = await connection.query<{
+    rolname: string
+    rolsuper: boolean
+    rolbypassrls: boolean
+    current: boolean
+  }>(`
     select rolname, rolsuper, rolbypassrls, rolname = current_user as current from pg_roles
-    where rolname in ('chat_caller', 'chat_system', current_user)`
+    where rolname in ('chat_caller', 'chat_system', current_user)`)
   for (const name of ['chat_caller', 'chat_system']) {
     const role = roles.find(({ rolname }) => rolname === name)
     if (role === undefined) breaches.push(`role ${name} is missing`)
@@ -32,53 +35,56 @@ export async function inspectWall(client: Sql): Promise<WallReport> {
       `the database login ${login.rolname} is a superuser or may bypass row level security: give the service a plain login`,
     )
 
-  const tables = await client<{ relname: string; forced: boolean; policies: number }[]>`
+  const { rows: tables } = await connection.query<{ relname: string; forced: boolean; policies: number }>(`
     select relname, relrowsecurity and relforcerowsecurity as forced,
       (select count(*)::int from pg_policy where polrelid = pg_class.oid) as policies
-    from pg_class where relnamespace = 'chat'::regnamespace and relkind in ('r', 'p')`
+    from pg_class where relnamespace = 'chat'::regnamespace and relkind in ('r', 'p')`)
   if (tables.length === 0) breaches.push('schema chat has no tables')
   for (const { relname, forced, policies } of tables) {
     if (!forced) breaches.push(`table chat.${relname} has no forced row level security`)
     if (policies === 0) breaches.push(`table chat.${relname} has no policy`)
   }
-  if (breaches.length === 0) breaches.push(...(await tryToClimb(client)))
+  if (breaches.length === 0) breaches.push(...(await tryToClimb(connection)))
   return { breaches, warnings }
 }
 
 /** One user's conversation, looked for as another user, as nobody, and by a forged owner; then rolled back. */
-async function tryToClimb(client: Sql): Promise<string[]> {
+async function tryToClimb(connection: Connection): Promise<string[]> {
   const breaches: string[] = []
-  const rollback = new Error('rolled back on purpose')
   const id = uuidv7()
-  await client
-    .begin(async (tx) => {
-      const become = (userId: string) =>
-        tx`select set_config('role', 'chat_caller', true), set_config('app.current_user_id', ${userId}, true)`
-      const insert = (rowId: string) => tx`
-        insert into chat.conversations (id, user_id, title, title_source, context_type, context_data, metadata)
-        values (${rowId}, 'wall-check-owner', 'wall check', 'default', 'general', '{}', '{}')`
-      await become('wall-check-owner')
-      await insert(id)
-      if ((await tx`select 1 from chat.conversations where id = ${id}`).length !== 1)
-        breaches.push('a user cannot see their own rows')
-      for (const stranger of ['wall-check-stranger', '']) {
-        await become(stranger)
-        if ((await tx`select 1 from chat.conversations where id = ${id}`).length !== 0)
-          breaches.push(`${stranger === '' ? 'nobody' : 'another user'} can read a user's rows`)
-        if ((await tx`update chat.conversations set title = 'x' where id = ${id}`).count !== 0)
-          breaches.push(`${stranger === '' ? 'nobody' : 'another user'} can change a user's rows`)
-      }
-      await become('wall-check-stranger')
-      await tx
-        .savepoint(() => insert(uuidv7()))
-        .then(
-          () => breaches.push("a user can write rows in another's name"),
-          () => undefined,
-        )
-      throw rollback
-    })
-    .catch((error: unknown) => {
-      if (error !== rollback) throw error
-    })
+  const become = (userId: string) =>
+    connection.query(
+      `select set_config('role', 'chat_caller', true), set_config('app.current_user_id', $1, true)`,
+      [userId],
+    )
+  const insert = (rowId: string) =>
+    connection.query(
+      `insert into chat.conversations (id, user_id, title, title_source, context_type, context_data, metadata)
+       values ($1, 'wall-check-owner', 'wall check', 'default', 'general', '{}', '{}')`,
+      [rowId],
+    )
+  const read = () => connection.query('select 1 from chat.conversations where id = $1', [id])
+
+  await connection.query('begin')
+  try {
+    await become('wall-check-owner')
+    await insert(id)
+    if ((await read()).count !== 1) breaches.push('a user cannot see their own rows')
+    for (const [userId, who] of [
+      ['wall-check-stranger', 'another user'],
+      ['', 'nobody'],
+    ] as const) {
+      await become(userId)
+      if ((await read()).count !== 0) breaches.push(`${who} can read a user's rows`)
+      const changed = await connection.query(`update chat.conversations set title = 'x' where id = $1`, [id])
+      if (changed.count !== 0) breaches.push(`${who} can change a user's rows`)
+    }
+    await become('wall-check-stranger')
+    // The refusal that is hoped for aborts the transaction, which ends here anyway.
+    const forged = await insert(uuidv7()).catch(() => undefined)
+    if (forged !== undefined) breaches.push("a user can write rows in another's name")
+  } finally {
+    await connection.query('rollback')
+  }
   return breaches
 }

@@ -5,10 +5,8 @@
 // gone, or another process was faster. `release` ends it from any state. The session does not keep the event
 // loop alive.
 
-import { once } from 'node:events'
-import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import postgres from 'postgres'
+import pg from 'pg'
 import { codeOf } from './postgres-files.ts'
 import { EmbeddedPostgresError } from './postgres-user.ts'
 
@@ -24,7 +22,7 @@ export interface LockOptions {
   /** false ends the attempts to regain a lost lock: nobody else's program on that port is sent our password */
   isServerOurs: () => Promise<boolean>
   /** runs under the lock before it counts as taken */
-  whenTaken: (session: postgres.Sql) => Promise<void>
+  whenTaken: (session: pg.Client) => Promise<void>
   onNotice: (message: string) => void
 }
 
@@ -34,8 +32,7 @@ const lockKey = 7_483_650
 const patienceMs = 1000
 const patiencePollMs = 25
 
-const connectTimeoutS = 5
-const endTimeoutS = 1
+const connectTimeoutMs = 5_000
 
 // A server that restarts itself takes about a second.
 const regainMs = 20_000
@@ -53,7 +50,7 @@ export async function takeLock(options: LockOptions): Promise<Lock | undefined> 
     isOurs: () => !is('taken'),
     async release() {
       state = 'released'
-      await session.end({ timeout: endTimeoutS })
+      await session.end()
     },
   }
 
@@ -73,7 +70,7 @@ export async function takeLock(options: LockOptions): Promise<Lock | undefined> 
       const found = (await options.isServerOurs()) ? await openSession(options, lose) : undefined
       if (found === undefined) continue
       if (is('released')) {
-        await found.end({ timeout: endTimeoutS })
+        await found.end()
         return
       }
       session = found
@@ -83,41 +80,31 @@ export async function takeLock(options: LockOptions): Promise<Lock | undefined> 
 }
 
 // A session that holds the lock. `onLost` is called when it closes, also by our own hand.
-async function openSession(options: LockOptions, onLost: () => void): Promise<postgres.Sql | undefined> {
-  const { hostname, port } = new URL(options.url)
-  const socket = connect(Number(port), hostname)
-  socket.on('error', () => {
-    // Told by `once` before the session is open, by `onclose` after.
-  })
+async function openSession(options: LockOptions, onLost: () => void): Promise<pg.Client | undefined> {
   let isHeld = false
-  const settings = {
-    max: 1,
-    idle_timeout: 0,
-    max_lifetime: null,
-    connect_timeout: connectTimeoutS,
-    fetch_types: false,
-    connection: { application_name: `rivulet, process ${process.pid}` },
-    // Not in the driver's types: the only way to a socket that can be unref'd.
-    socket: () => socket,
-    onnotice: () => undefined,
-    onclose: () => {
-      if (isHeld) onLost()
-    },
-  }
-  const sql = postgres(options.url, settings)
+  const session = new pg.Client({
+    connectionString: options.url,
+    connectionTimeoutMillis: connectTimeoutMs,
+    application_name: `rivulet, process ${process.pid}`,
+  })
+  session.on('error', () => {
+    // Told by the rejection before the session is open, by 'end' after.
+  })
+  session.on('end', () => {
+    if (isHeld) onLost()
+  })
   try {
-    await once(socket, 'connect')
-    const holder = await tryLock(sql)
+    await session.connect()
+    const holder = await tryLock(session)
     if (holder !== undefined) {
       throw new EmbeddedPostgresError(
         `${options.dataDir} is in use by another process (${holder}): there can be one for each data ` +
           'directory. Stop that one, or set DATA_DIR to another directory, or set DATABASE_URL.',
       )
     }
-    await options.whenTaken(sql)
+    await options.whenTaken(session)
   } catch (error) {
-    await sql.end({ timeout: 0 })
-    socket.destroy()
+    await session.end().catch(() => undefined)
     if (isNotReady(error)) return undefined
     if (codeOf(error) !== '28P01') throw error
     throw new EmbeddedPostgresError(
@@ -128,26 +115,33 @@ async function openSession(options: LockOptions, onLost: () => void): Promise<po
   }
   isHeld = true
   // Last: while something is awaited on it, it must keep the process alive.
-  socket.unref()
-  return sql
+  // The driver has it, its types do not.
+  ;(session as unknown as { unref(): void }).unref()
+  return session
 }
 
 /** Undefined when taken, else who has it. */
-async function tryLock(sql: postgres.Sql): Promise<string | undefined> {
+async function tryLock(session: pg.Client): Promise<string | undefined> {
   const deadline = Date.now() + patienceMs
   for (;;) {
-    const [attempt] = await sql<{ taken: boolean }[]>`select pg_try_advisory_lock(${lockKey}) as taken`
-    if (attempt?.taken === true) return undefined
+    const { rows } = await session.query<{ taken: boolean }>('select pg_try_advisory_lock($1) as taken', [
+      lockKey,
+    ])
+    if (rows[0]?.taken === true) return undefined
     if (Date.now() > deadline) break
     await sleep(patiencePollMs)
   }
-  const [holder] = await sql<{ name: string }[]>`
-    select a.application_name as name from pg_locks l join pg_stat_activity a using (pid)
-    where l.locktype = 'advisory' and l.objid = ${lockKey} and l.granted`
-  return holder?.name ?? 'unknown'
+  const { rows } = await session.query<{ name: string }>(
+    `select a.application_name as name from pg_locks l join pg_stat_activity a using (pid)
+     where l.locktype = 'advisory' and l.objid = $1 and l.granted`,
+    [lockKey],
+  )
+  return rows[0]?.name ?? 'unknown'
 }
 
 // Starting, recovering or stopping (57P03, 57P01), or not listening: states that pass.
 function isNotReady(error: unknown): boolean {
-  return /^(57P0[123]|ECONN\w+|EPIPE|CONNECT\w+)$/.test(codeOf(error) ?? '')
+  if (/^(57P0[123]|ECONN\w+|EPIPE)$/.test(codeOf(error) ?? '')) return true
+  // The driver's own words, which have no code.
+  return error instanceof Error && /^(timeout expired|Connection terminated)/.test(error.message)
 }

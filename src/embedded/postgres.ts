@@ -12,7 +12,7 @@
 
 import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Sql } from 'postgres'
+import type { Client } from 'pg'
 import { exists, initCluster, openPlace } from './postgres-files.ts'
 import type { Place } from './postgres-files.ts'
 import { takeLock } from './postgres-lock.ts'
@@ -163,7 +163,7 @@ async function claim(
   }
 }
 
-async function createDatabase(session: Sql): Promise<void> {
-  const found = await session`select 1 from pg_database where datname = 'rivulet'`
-  if (found.length === 0) await session`create database rivulet`
+async function createDatabase(session: Client): Promise<void> {
+  const found = await session.query(`select 1 from pg_database where datname = 'rivulet'`)
+  if (found.rows.length === 0) await session.query('create database rivulet')
 }

@@ -133,7 +133,7 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     try {
       const answer = await upstream.stream(spec.request, handlers, controller.signal)
       if (asked !== undefined) return ended(asked, answer)
-      if (pieces.length === 0) throw emptyAnswer(answer)
+      if (pieces.length === 0) return { outcome: 'failed', answer, error: emptyAnswer(answer) }
       if (answer.finishReason === undefined)
         return {
           outcome: 'interrupted',

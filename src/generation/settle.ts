@@ -35,39 +35,37 @@ export interface Settlement {
 /** @returns the message as stored; undefined where the generation was settled by somebody else. */
 export async function settle(transactions: Transactions, end: Settlement): Promise<Message | undefined> {
   const { caller, conversationId, messageId, generationId } = end
-  const superseded = new Error('settled by somebody else')
-  const stored = transactions.asCaller(caller, async (tx) => {
-    // Sent together: one round trip. Where the guard finds nothing, all of it is rolled back.
-    const [, guarded, , , , message] = await Promise.all([
+  return transactions.asCaller(caller, async (tx) => {
+    const [, guarded] = await Promise.all([
       tx.execute(sql`select 1 from chat.conversations where id = ${conversationId} for update`),
       tx.execute(sql`
         update chat.generations set status = ${end.outcome}, upstream_id = ${end.upstreamId ?? null},
           last_seq = ${end.lastSeq}, error_code = ${end.errorCode ?? null}, settled_at = now()
         where id = ${generationId} and status = 'running' returning id`),
-      settleMessage(tx, conversationId, messageId, {
-        content: end.content,
-        status: end.outcome,
-        metadata: end.metadata,
-      }),
-      end.usage === undefined
-        ? undefined
-        : insertUsage(tx, {
-            id: uuidv7(),
-            userId: caller.userId,
-            conversationId,
-            messageId,
-            generationId,
-            ...end.usage,
-          }),
-      noteAnswer(tx, conversationId, titleFrom(end.question, end.content)),
-      readMessage(tx, conversationId, messageId),
     ])
-    if (guarded.length === 0) throw superseded
+    if (guarded.length === 0) return undefined
+    const [, , , message] = await tx.commit(() =>
+      Promise.all([
+        settleMessage(tx, conversationId, messageId, {
+          content: end.content,
+          status: end.outcome,
+          metadata: end.metadata,
+        }),
+        end.usage === undefined
+          ? undefined
+          : insertUsage(tx, {
+              id: uuidv7(),
+              userId: caller.userId,
+              conversationId,
+              messageId,
+              generationId,
+              ...end.usage,
+            }),
+        noteAnswer(tx, conversationId, titleFrom(end.question, end.content)),
+        readMessage(tx, conversationId, messageId),
+      ]),
+    )
     return message
-  })
-  return stored.catch((error: unknown) => {
-    if (error === superseded) return undefined
-    throw error
   })
 }
 

@@ -1,6 +1,7 @@
 /**
  * The one place where errors become responses: RFC 9457 problem documents, the framework's own included.
  */
+import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -10,9 +11,19 @@ import { pathOf } from '../logging.ts'
 
 export function registerErrorHandler(app: FastifyInstance): void {
   app.setErrorHandler((error, request, reply) => sendProblem(toAppError(error), request, reply))
-  app.setNotFoundHandler((request, reply) =>
-    sendProblem(new AppError('route_not_found', { detail: 'There is nothing at this URL.' }), request, reply),
-  )
+  app.setNotFoundHandler((request, reply) => sendProblem(routeNotFound(), request, reply))
+}
+
+const routeNotFound = () => new AppError('route_not_found', { detail: 'There is nothing at this URL.' })
+
+/** Before a body is read: nobody has a use for it. Call when the edge's headers have their hooks. */
+export function refuseUnknownRoutes(app: FastifyInstance): void {
+  app.addHook('onRequest', async (request) => {
+    if (request.is404) throw routeNotFound()
+    // Node would refuse it with an empty answer.
+    if (request.headers.host === undefined && request.raw.httpVersion === '1.1')
+      throw new AppError('invalid_request', { detail: 'HTTP/1.1 needs a Host header.' })
+  })
 }
 
 export function sendProblem(error: AppError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
@@ -31,15 +42,18 @@ export function sendProblem(error: AppError, request: FastifyRequest, reply: Fas
 
 /** Shape: the contract's "Errors". `instance` is the path without its query, which may hold a ticket. */
 export function problemOf(error: AppError, requestId: string, instance?: string): Record<string, unknown> {
+  const detail = error.detail ?? error.title
+  // Every 400 says what is wrong with which part, if only with the whole.
+  const errors = error.errors ?? (error.status === 400 ? [{ path: '', message: detail }] : undefined)
   return {
     type: 'about:blank',
     title: error.title,
     status: error.status,
     code: error.code,
-    detail: error.detail ?? error.title,
+    detail,
     ...(instance !== undefined && { instance }),
     request_id: requestId,
-    ...(error.errors !== undefined && { errors: error.errors }),
+    ...(errors !== undefined && { errors }),
     ...(error.retryAfter !== undefined && { retry_after: error.retryAfter }),
     ...error.members,
   }
@@ -73,7 +87,8 @@ export function toAppError(error: unknown): AppError {
   const { code = '', statusCode = 500 } = error as Partial<FastifyError>
   if (statusCode >= 500 || !(error instanceof Error)) return new AppError('internal_error', { cause: error })
   return new AppError(byFrameworkCode[code] ?? byStatus[statusCode] ?? 'invalid_request', {
-    ...(code.startsWith('FST_ERR_') && { detail: error.message.slice(0, 200) }),
+    // These two quote the URL, query string and all.
+    ...(/^FST_ERR_(?!BAD_URL|MAX_PARAM)/.test(code) && { detail: error.message.slice(0, 200) }),
     cause: error,
   })
 }
@@ -88,11 +103,12 @@ export function answerClientError(error: Error & { code?: string }, socket: Sock
         ? 'headers_too_large'
         : 'invalid_request'
   const problem = new AppError(code)
-  const body = JSON.stringify(problemOf(problem, 'none'))
+  const requestId = randomUUID()
+  const body = JSON.stringify(problemOf(problem, requestId))
   if (socket.writable)
     socket.write(
       `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}\r\ncontent-type: application/problem+json; charset=utf-8\r\n` +
-        `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+        `x-request-id: ${requestId}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
     )
   socket.destroy(error)
 }

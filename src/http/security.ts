@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import cors from '@fastify/cors'
 import helmet from '@fastify/helmet'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 
 const exposedHeaders = [
   'Content-Location',
@@ -54,6 +54,21 @@ export async function registerSecurity(
     // An API is read by pages of other origins; whether one may is CORS's business.
     crossOriginResourcePolicy: { policy: 'cross-origin' },
   })
+}
+
+/** The same headers for what fails before any hook runs, such as a URL that cannot be decoded. */
+export function addEdgeHeaders(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  origins: readonly string[] | undefined,
+): void {
+  const { origin } = request.headers
+  void reply.header('x-request-id', request.id).header('vary', 'Origin')
+  if (origin === undefined) return
+  if (origins === undefined ? localOrigin.test(origin) : origins.includes('*') || origins.includes(origin))
+    void reply
+      .header('access-control-allow-origin', origin)
+      .header('access-control-expose-headers', exposedHeaders.join(', '))
 }
 
 const localOrigin = /^https?:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/

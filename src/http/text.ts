@@ -23,7 +23,10 @@ export const text = (charsMin: number, charsMax: number) =>
 /** A JSON object of the client's own, stored as it is. */
 export const jsonObject = z
   .record(z.string(), z.unknown())
-  .refine(isStorable, `must be nested at most ${depthMax} levels deep, and ${unstorable}`)
+  .refine(
+    isStorable,
+    `must be nested at most ${depthMax} levels deep, hold no number beyond 1.8e308, and ${unstorable}`,
+  )
 
 /** Without recursion: the value comes from outside and may be nested 100,000 levels deep. */
 function isStorable(root: unknown): boolean {
@@ -33,6 +36,8 @@ function isStorable(root: unknown): boolean {
     const next: unknown[] = []
     for (const value of level) {
       if (typeof value === 'string' && !storable(value)) return false
+      // 1e400 is Infinity here, and would be stored as null.
+      if (typeof value === 'number' && !Number.isFinite(value)) return false
       if (typeof value !== 'object' || value === null) continue
       if (Array.isArray(value)) for (const item of value) next.push(item)
       else

@@ -46,7 +46,7 @@ export const activeGenerationSchema = z
 export type ActiveGeneration = z.infer<typeof activeGenerationSchema>
 
 const generationParams = {
-  model: z.string().min(1).max(200).optional(),
+  model: text(1, 200).optional(),
   temperature: z.number().min(0).max(2).optional(),
   max_tokens: z.int().min(1).max(1_000_000).optional().meta({ description: 'At most MAX_TOKENS is used.' }),
   stream: z.boolean().optional(),

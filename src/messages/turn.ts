@@ -67,14 +67,16 @@ export async function sendMessage(
       metadata: {},
     }
     const answer = plan(deps, caller, conversation, body, { temperature: deps.temperature })
-    const [, , , , path, [userMessage, assistantMessage]] = await Promise.all([
-      insertMessage(tx, conversationId, caller.userId, question),
-      insertMessage(tx, conversationId, caller.userId, answerRow(answer, question.id)),
-      insertGeneration(tx, conversationId, caller.userId, answer),
-      noteMessages(tx, conversationId, { count: 2, leaf: answer.messageId }),
-      readPathTexts(tx, conversationId, question.id, pathMessagesMax),
-      readPair(tx, conversationId, question.id, answer.messageId),
-    ])
+    const [, , , , path, [userMessage, assistantMessage]] = await tx.commit(() =>
+      Promise.all([
+        insertMessage(tx, conversationId, caller.userId, question),
+        insertMessage(tx, conversationId, caller.userId, answerRow(answer, question.id)),
+        insertGeneration(tx, conversationId, caller.userId, answer),
+        noteMessages(tx, conversationId, { count: 2, leaf: answer.messageId }),
+        readPathTexts(tx, conversationId, question.id, pathMessagesMax),
+        readPair(tx, conversationId, question.id, answer.messageId),
+      ]),
+    )
     if (userMessage === undefined || assistantMessage === undefined)
       throw new Error('a stored turn cannot be read')
     return {
@@ -109,13 +111,15 @@ export async function regenerate(
       temperature: regenerateTemperature,
       regeneratedFrom: messageId,
     })
-    const [, , , path, stored] = await Promise.all([
-      insertMessage(tx, conversationId, caller.userId, answerRow(answer, questionId)),
-      insertGeneration(tx, conversationId, caller.userId, answer),
-      noteMessages(tx, conversationId, { count: 1, leaf: answer.messageId }),
-      readPathTexts(tx, conversationId, questionId, pathMessagesMax),
-      readMessage(tx, conversationId, answer.messageId),
-    ])
+    const [, , , path, stored] = await tx.commit(() =>
+      Promise.all([
+        insertMessage(tx, conversationId, caller.userId, answerRow(answer, questionId)),
+        insertGeneration(tx, conversationId, caller.userId, answer),
+        noteMessages(tx, conversationId, { count: 1, leaf: answer.messageId }),
+        readPathTexts(tx, conversationId, questionId, pathMessagesMax),
+        readMessage(tx, conversationId, answer.messageId),
+      ]),
+    )
     if (stored === undefined) throw new Error('a stored turn cannot be read')
     return specify(deps, caller, conversation, conversationId, answer, path, stored)
   })

@@ -92,7 +92,9 @@ async function startService(releases: AsyncDisposableStack, signal: AbortSignal)
   console.log(
     dim(`Rivulet listens on ${origin} after ${seconds(startedAt)}; database and model are embedded.`),
   )
-  return createDemoClient({ api: `${origin}${config.BASE_PATH}`, token, signal })
+  const client = createDemoClient({ api: `${origin}${config.BASE_PATH}`, token, signal })
+  releases.defer(() => client.close())
+  return client
 }
 
 async function ask(

@@ -6,8 +6,10 @@
  */
 import { StringDecoder } from 'node:string_decoder'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
-import { createTextCleaner } from './clean-text.ts'
+import { cleanText, createTextCleaner } from './clean-text.ts'
 
+/** Of an id, a model, a finish reason: what is kept of it, in UTF-16 units. They are stored as the text is. */
+const nameCharsMax = 200
 /** Longest line accepted, in UTF-16 units: an answer's tokens are a few hundred bytes each. */
 export const lineCharsMax = 1024 * 1024
 
@@ -92,22 +94,25 @@ export function createDecoder(handlers: DecodeHandlers): {
   }
 
   function readChunk(chunk: Record<string, unknown>): void {
-    if (decoded.upstreamId === undefined && typeof chunk['id'] === 'string') decoded.upstreamId = chunk['id']
-    if (decoded.model === undefined && typeof chunk['model'] === 'string') decoded.model = chunk['model']
+    decoded.upstreamId ??= name(chunk['id'])
+    decoded.model ??= name(chunk['model'])
     const choices = chunk['choices']
     const choice: unknown = Array.isArray(choices) ? choices[0] : undefined
     if (isObject(choice)) {
       const delta = choice['delta']
       if (isObject(delta)) {
-        const content = delta['content'] ?? delta['refusal']
-        const thought = delta['reasoning'] ?? delta['reasoning_content']
+        // The one that is not in use is null, absent or empty.
+        const content = delta['content'] || delta['refusal']
+        const thought = delta['reasoning'] || delta['reasoning_content']
         if (typeof thought === 'string') reasoning.push(thought)
         if (typeof content === 'string') text.push(content)
       }
-      if (typeof choice['finish_reason'] === 'string') decoded.finishReason = choice['finish_reason']
+      decoded.finishReason = name(choice['finish_reason']) ?? decoded.finishReason
     }
     if (isObject(chunk['usage'])) decoded.usage = readUsage(chunk['usage'])
-    if (isObject(chunk['error'])) decoded.error = readError(chunk['error'])
+    const error = chunk['error']
+    if (isObject(error)) decoded.error = readError(error)
+    else if (typeof error === 'string') decoded.error = { code: undefined, message: error }
     else if (decoded.finishReason === 'error')
       decoded.error = { code: undefined, message: 'finish_reason: error' }
   }
@@ -173,6 +178,10 @@ export function parseObject(json: string): Record<string, unknown> | undefined {
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
+
+/** Empty says nothing: Azure's first chunk has an empty id and model, some servers an empty finish reason. */
+const name = (value: unknown): string | undefined =>
+  typeof value === 'string' && value !== '' ? cleanText(value.slice(0, nameCharsMax)) : undefined
 
 /** A token count fits PostgreSQL's integer, whatever an upstream says. */
 function count(value: unknown): number {

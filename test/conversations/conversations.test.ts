@@ -102,11 +102,10 @@ describe('the list', () => {
     const seen: string[] = []
     let cursor: string | null = ''
     while (cursor !== null) {
-      const { body } = await max.get<List>(
-        `/conversations?limit=3${cursor === '' ? '' : `&cursor=${cursor}`}`,
-      )
-      seen.push(...body.conversations.map(({ id }) => id))
-      cursor = body.pagination.next_cursor
+      const query: string = cursor === '' ? '' : `&cursor=${cursor}`
+      const page: List = (await max.get<List>(`/conversations?limit=3${query}`)).body
+      seen.push(...page.conversations.map(({ id }) => id))
+      cursor = page.pagination.next_cursor
       await max.conversation()
     }
     expect(seen).toEqual(ids)

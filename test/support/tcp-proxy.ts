@@ -1,0 +1,128 @@
+/** A TCP proxy in front of a server: the network, to be taken away and given back. */
+import { once } from 'node:events'
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
+
+/**
+ * States: passing, refusing, frozen. Each connection is a pair of sockets; a stranded one stays frozen for good,
+ * as after a fail-over that nobody was told about.
+ */
+export interface TcpProxy {
+  port: number
+  /** The same URL, through the proxy. */
+  url: string
+  /** New connections pass, and what was frozen flows on; stranded ones do not. */
+  pass(): Promise<void>
+  /** Connections are reset, and new ones refused: the server's process is gone. */
+  refuse(): Promise<void>
+  /** Nothing flows any more, and nothing closes; new connections are accepted and hear nothing. */
+  freeze(): void
+  /** Connections are reset; new ones pass: the server was restarted. */
+  cut(): void
+  /** The connections of now stay frozen for good; new ones pass. */
+  strand(): void
+  /** The next message to the server that holds `text` arrives, but its answer never does: the connection is reset. */
+  loseAnswerTo(text: string): Promise<void>
+  connections(): number
+  close(): Promise<void>
+}
+
+interface Pair {
+  client: Socket
+  server: Socket
+  stranded: boolean
+}
+
+export async function startTcpProxy(targetUrl: string): Promise<TcpProxy> {
+  const target = new URL(targetUrl)
+  const pairs = new Set<Pair>()
+  let frozen = false
+  let port = 0
+  let listener: Server | undefined
+  let losing: { text: string; lost: () => void } | undefined
+
+  async function listen(): Promise<void> {
+    listener = createServer(accept)
+    listener.listen(port, '127.0.0.1')
+    await once(listener, 'listening')
+    port = (listener.address() as AddressInfo).port
+  }
+
+  function accept(client: Socket): void {
+    const server = connect(Number(target.port), target.hostname)
+    const pair: Pair = { client, server, stranded: false }
+    pairs.add(pair)
+    for (const socket of [client, server]) {
+      socket.setNoDelay(true)
+      socket.on('error', () => undefined)
+      socket.on('close', () => drop(pair))
+    }
+    client.on('data', (bytes) => {
+      if (losing !== undefined && bytes.toString('latin1').toLowerCase().includes(losing.text)) {
+        const { lost } = losing
+        losing = undefined
+        server.removeAllListeners('data')
+        server.once('data', () => {
+          drop(pair)
+          lost()
+        })
+      }
+      server.write(bytes)
+    })
+    server.on('data', (bytes) => void client.write(bytes))
+    if (frozen) hold(pair)
+  }
+
+  function hold({ client, server }: Pair): void {
+    client.pause()
+    server.pause()
+  }
+
+  function drop(pair: Pair): void {
+    pairs.delete(pair)
+    // A socket that is paused never learns that its other end has gone.
+    for (const socket of [pair.client, pair.server]) if (!socket.destroyed) socket.resetAndDestroy()
+  }
+
+  function cut(): void {
+    for (const pair of pairs) drop(pair)
+  }
+
+  async function stopListening(): Promise<void> {
+    const stopped = listener
+    listener = undefined
+    cut()
+    if (stopped !== undefined) await new Promise((resolve) => stopped.close(resolve))
+  }
+
+  await listen()
+  const url = new URL(targetUrl)
+  url.hostname = '127.0.0.1'
+  url.port = String(port)
+  return {
+    port,
+    url: url.href,
+    async pass() {
+      frozen = false
+      for (const { client, server } of [...pairs].filter(({ stranded }) => !stranded)) {
+        client.resume()
+        server.resume()
+      }
+      if (listener === undefined) await listen()
+    },
+    refuse: stopListening,
+    freeze() {
+      frozen = true
+      pairs.forEach(hold)
+    },
+    cut,
+    strand() {
+      for (const pair of pairs) {
+        pair.stranded = true
+        hold(pair)
+      }
+    },
+    loseAnswerTo: (text) => new Promise((lost) => (losing = { text, lost })),
+    connections: () => pairs.size,
+    close: stopListening,
+  }
+}
