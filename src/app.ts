@@ -55,6 +55,8 @@ const headersTimeoutMs = 10_000
 const connectionsCheckMs = 5_000
 /** What viewers get to read their last frame when the process ends, ms. */
 const viewersGraceMs = 3_000
+/** What other requests get to finish after that, ms. */
+const lingerMs = 1_000
 
 export async function createApp(config: Config, resolved: Resolved, log: Logger): Promise<App> {
   const links = createLinks(config.BASE_PATH)
@@ -157,8 +159,10 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
   registerMethodNotAllowed()
 
   async function prepare(): Promise<void> {
-    await db.prepare(stopping.signal)
-    if (!resolved.exclusive) return
+    await db.prepare(stopping.signal).catch((error: unknown) => {
+      if (!stopping.signal.aborted) throw error
+    })
+    if (!resolved.exclusive || stopping.signal.aborted) return
     const orphans = await settleOrphans(db)
     if (orphans > 0)
       log.warn({ event: 'orphans_settled', count: orphans }, 'answers cut off by a crash were settled')
@@ -173,7 +177,10 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
         stopping.abort()
         await engine.drain(graceMs)
         await sse.drain(viewersGraceMs)
+        // A connection that never asked for anything (a browser's spare one) would hold the stop for ever.
+        const lingering = setTimeout(() => http.server.closeAllConnections(), lingerMs)
         await http.close()
+        clearTimeout(lingering)
         await upstream.close()
         await db.close()
       })()

@@ -1,5 +1,5 @@
 /**
- * JSON Web Tokens: verifying them, and minting them for development.
+ * Door of auth, for those who make verifiers and tokens: JSON Web Tokens: verifying them, and minting them for development.
  *
  * Which algorithms count is configuration, never the token's own word: a shared secret means HS256 and nothing
  * else, a public key or a key set means signatures and nothing else. Every defect of a token is `unauthorized`.
@@ -29,6 +29,8 @@ export interface TokenVerifier {
   verify(token: string): Promise<UserCaller>
 }
 
+/** Libraries decode more than the three parts of base64url that a token is. */
+const compact = /^[\w-]+\.[\w-]+\.[\w-]+$/
 const signatureAlgorithms = ['RS256', 'ES256', 'EdDSA']
 /** Difference between two machines' clocks that is forgiven, seconds. */
 const clockToleranceS = 5
@@ -50,7 +52,7 @@ export async function createTokenVerifier(
 
   async function payloadOf(token: string): Promise<JWTPayload> {
     let failure: unknown
-    for (const candidate of candidates) {
+    for (const candidate of compact.test(token) ? candidates : []) {
       try {
         const { payload } =
           typeof candidate === 'function'
@@ -59,7 +61,7 @@ export async function createTokenVerifier(
         return payload
       } catch (error) {
         failure = error
-        if (error instanceof KeySetUnreachable || error instanceof errors.JWKSTimeout)
+        if (error instanceof KeySetUnreachable)
           throw new AppError('keys_unavailable', {
             detail: 'The keys that sign tokens cannot be fetched at the moment.',
             retryAfter: 5,
@@ -132,19 +134,25 @@ async function loadKeys(keys: TokenKeys): Promise<(Uint8Array | CryptoKey | JWTV
       return [await importAnySpki(keys.pem)]
     case 'jwks':
       return [
-        createRemoteJWKSet(new URL(keys.url), {
-          timeoutDuration: jwksTimeoutMs,
-          [customFetch]: async (url: string, init: RequestInit) => {
-            const response = await fetch(url, init).catch((error: unknown) => {
-              throw new KeySetUnreachable('no answer', { cause: error })
-            })
-            if (!response.ok) throw new KeySetUnreachable(`HTTP ${response.status}`)
-            return response
-          },
-        }),
+        tryingEach(
+          createRemoteJWKSet(new URL(keys.url), { timeoutDuration: jwksTimeoutMs, [customFetch]: fetchKeySet }),
+        ),
       ]
     default:
       return keys satisfies never
+  }
+}
+
+/** Whatever keeps a key set from being read says nothing about a token: its body is read and looked at here. */
+async function fetchKeySet(url: string, init: RequestInit): Promise<Response> {
+  try {
+    const response = await fetch(url, init)
+    const body = await response.text()
+    if (response.status !== 200) throw new Error(`HTTP ${response.status}`)
+    createLocalJWKSet(JSON.parse(body) as JSONWebKeySet)
+    return new Response(body)
+  } catch (error) {
+    throw new KeySetUnreachable('no key set', { cause: error })
   }
 }
 

@@ -3,6 +3,7 @@ import { sql, type SQL } from 'drizzle-orm'
 import type { Tx } from '../db/database.ts'
 import type { Links } from '../http/links.ts'
 import type { ContextType, Conversation } from './schemas.ts'
+import { titleFrom } from './title.ts'
 
 interface ConversationRow extends Record<string, unknown> {
   id: string
@@ -174,10 +175,14 @@ export async function noteMessages(
 }
 
 /** An answer ended. A title that nobody chose is made from the first exchange, once. */
-export async function noteAnswer(tx: Tx, id: string, title: string): Promise<void> {
+export async function noteAnswer(
+  tx: Tx,
+  id: string,
+  exchange: { question: string; answer: string },
+): Promise<void> {
   await tx.execute(sql`
     update chat.conversations set last_message_at = now(), updated_at = now(),
-      title = case title_source when 'default' then ${title} else title end,
+      title = case title_source when 'default' then ${titleFrom(exchange.question, exchange.answer)} else title end,
       title_source = case title_source when 'default' then 'auto' else title_source end
     where id = ${id}`)
 }

@@ -126,11 +126,11 @@ export function lostOr(error: unknown): Error {
 }
 
 /** Values as the wire has them: times as RFC 3339, numeric and bigint as text, the rest as the driver knows it. */
-const getTypeParser = pg.types.getTypeParser as (oid: number, format?: string) => (value: string) => unknown
 const timestamps: readonly number[] = [1114, 1184]
+const driverParser = pg.types.getTypeParser as (oid: number, format?: string) => (value: string) => unknown
 const wireTypes = {
-  getTypeParser(oid: number, format?: 'text' | 'binary'): (value: string) => unknown {
+  getTypeParser(oid: number, format?: string): (value: string) => unknown {
     if (timestamps.includes(oid)) return (value) => new Date(value).toISOString()
-    return pg.types.getTypeParser(oid, format)
+    return driverParser(oid, format)
   },
 }

@@ -12,6 +12,9 @@ export interface WallReport {
   warnings: string[]
 }
 
+/** What a policy for callers says, as PostgreSQL prints it. */
+const ownRows = "(user_id = NULLIF(current_setting('app.current_user_id'::text, true), ''::text))"
+
 export async function inspectWall(connection: Connection): Promise<WallReport> {
   const breaches: string[] = []
   const warnings: string[] = []
@@ -35,15 +38,26 @@ export async function inspectWall(connection: Connection): Promise<WallReport> {
       `the database login ${login.rolname} is a superuser or may bypass row level security: give the service a plain login`,
     )
 
-  const { rows: tables } = await connection.query<{ relname: string; forced: boolean; policies: number }>(`
+  const { rows: tables } = await connection.query<{ relname: string; forced: boolean; unguarded: boolean }>(`
     select relname, relrowsecurity and relforcerowsecurity as forced,
-      (select count(*)::int from pg_policy where polrelid = pg_class.oid) as policies
+      has_table_privilege('public', oid, 'select') or exists (
+        select from unnest(array['chat_caller', 'chat_system']) as role
+        join pg_roles on rolname = role and has_table_privilege(pg_roles.oid, pg_class.oid, 'select')
+        where not exists (select from pg_policy where polrelid = pg_class.oid and polroles = array[pg_roles.oid])
+      ) as unguarded
     from pg_class where relnamespace = 'chat'::regnamespace and relkind in ('r', 'p')`)
   if (tables.length === 0) breaches.push('schema chat has no tables')
-  for (const { relname, forced, policies } of tables) {
+  for (const { relname, forced, unguarded } of tables) {
     if (!forced) breaches.push(`table chat.${relname} has no forced row level security`)
-    if (policies === 0) breaches.push(`table chat.${relname} has no policy`)
+    if (unguarded) breaches.push(`table chat.${relname} has no policy for a role that may read it`)
   }
+  const { rows: open } = await connection.query<{ tablename: string; policyname: string }>(
+    `select tablename, policyname from pg_policies where schemaname = 'chat' and roles <> array['chat_system'::name]
+      and (roles, coalesce(qual, $1), coalesce(with_check, $1)) is distinct from (array['chat_caller'::name], $1, $1)`,
+    [ownRows],
+  )
+  for (const { tablename, policyname } of open)
+    breaches.push(`policy ${policyname} of table chat.${tablename} lets callers beyond their own rows`)
   if (breaches.length === 0) breaches.push(...(await tryToClimb(connection)))
   return { breaches, warnings }
 }

@@ -1,4 +1,4 @@
-/** What a person sees at the start: what is embedded, where the API page is, and a command that works when pasted. */
+/** Door: what a person sees at the start: what is embedded, where the API page is, and a command that works when pasted. */
 import type { AddressInfo } from 'node:net'
 import { mintToken } from '../auth/tokens.ts'
 import type { Config } from '../config.ts'

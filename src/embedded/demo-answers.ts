@@ -1,3 +1,4 @@
+/** What the demo model says by itself: one prepared answer for each request, told apart by question and repetition. */
 import { ENGLISH, INDONESIAN, type Phrases, type Topic } from './demo-phrases.ts'
 import { textOf, type ChatRequest } from './demo-protocol.ts'
 

@@ -1,9 +1,8 @@
-import type { ServerResponse } from 'node:http'
-
 /**
  * One response as a script sees it: something to write to and to wait on, until it closes. Every wait ends when the
  * response closes, and takes its timer or listener with it; after that, writes do nothing.
  */
+import type { ServerResponse } from 'node:http'
 
 export interface LineWatcher {
   onBytes(count: number): void

@@ -1,3 +1,10 @@
+/**
+ * Door of the demo model: a small HTTP server on loopback that speaks OpenRouter's chat-completions protocol. It answers by
+ * itself for whoever has no API key, and does as scripted for tests and benchmarks.
+ *
+ * Open → closed. A chat completion is played as the next scripted behaviour says, else as `always` says, else it is
+ * a prepared answer at a readable pace. Nobody's authorization is checked.
+ */
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createDemoAnswers } from './demo-answers.ts'
@@ -17,13 +24,6 @@ export type { RecordedRequest } from './demo-recorder.ts'
 export * from './demo-script.ts'
 export * from './demo-refusals.ts'
 
-/**
- * The demo model: a small HTTP server on loopback that speaks OpenRouter's chat-completions protocol. It answers by
- * itself for whoever has no API key, and does as scripted for tests and benchmarks.
- *
- * Open → closed. A chat completion is played as the next scripted behaviour says, else as `always` says, else it is
- * a prepared answer at a readable pace. Nobody's authorization is checked.
- */
 export interface DemoModel {
   /** `http://127.0.0.1:<port>/api/v1` */
   baseUrl: string

@@ -1,14 +1,13 @@
+/**
+ * Plays one behaviour on one response. It is over when the response was sent to its end, when the client closed, when
+ * a step cut the socket, or when the server shuts down: `record.ended` resolves then, and no timer is left.
+ */
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import { openLine, type Line } from './demo-line.ts'
 import { DEMO_MODEL_ID, promptTokens, type ChatRequest } from './demo-protocol.ts'
 import type { RecordedRequest } from './demo-recorder.ts'
 import type { Behaviour, GateState, Step } from './demo-script.ts'
 import { createBodyVoice, createStreamVoice, type Voice } from './demo-voice.ts'
-
-/**
- * Plays one behaviour on one response. It is over when the response was sent to its end, when the client closed, when
- * a step cut the socket, or when the server shuts down: `record.ended` resolves then, and no timer is left.
- */
 
 export interface Received {
   body: ChatRequest

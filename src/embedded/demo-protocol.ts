@@ -1,9 +1,8 @@
-import { z } from 'zod'
-
 /**
  * The part of OpenRouter's chat-completions protocol that the demo model speaks: requests, chunks, usage, models.
  * https://openrouter.ai/docs/api-reference/overview
  */
+import { z } from 'zod'
 
 export const DEMO_MODEL_ID = 'rivulet/demo:free'
 export const PAID_MODEL_ID = 'rivulet/demo-pro'

@@ -1,3 +1,4 @@
+/** What the demo model was asked and how it went, for tests to look at. */
 import type { IncomingHttpHeaders } from 'node:http'
 import { usageOf, type ChatRequest, type TokenCounts, type Usage } from './demo-protocol.ts'
 import type { Behaviour } from './demo-script.ts'

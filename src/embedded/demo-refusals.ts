@@ -1,7 +1,6 @@
+/** Behaviours that are no answer at all: errors as OpenRouter words them, and pages from somebody in between. */
 import type { UpstreamError } from './demo-protocol.ts'
 import type { Behaviour } from './demo-script.ts'
-
-/** Behaviours that are no answer at all: errors as OpenRouter words them, and pages from somebody in between. */
 
 export interface HttpErrorOptions {
   /** 429 only: the account's own limit on all `:free` models, instead of one provider's */

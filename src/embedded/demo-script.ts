@@ -1,5 +1,3 @@
-import type { UpstreamError, Usage } from './demo-protocol.ts'
-
 /**
  * What the demo model does with one request: a behaviour is a list of steps, played in order on one response, which
  * is ended after the last. The constructors below are the ones that tests need; anything else is written as steps:
@@ -9,6 +7,8 @@ import type { UpstreamError, Usage } from './demo-protocol.ts'
  * delayed unless it says so. When the request does not stream, the same steps gather one JSON body: what is said
  * becomes its message, an error replaces it, `data` is sent instead of it.
  */
+import type { UpstreamError, Usage } from './demo-protocol.ts'
+
 export interface Behaviour {
   steps: readonly Step[]
   /** default: a new `gen-…` */

@@ -1,3 +1,4 @@
+/** How the steps of a script sound: as frames of an event stream, or gathered into one JSON body. */
 import { randomUUID } from 'node:crypto'
 import type { Line } from './demo-line.ts'
 import {

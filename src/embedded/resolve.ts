@@ -79,6 +79,12 @@ async function fill(
     exclusive: embedded.database !== undefined,
     tokenKeys,
     upstream: { baseUrl, apiKey: config.OPENROUTER_API_KEY ?? 'none', defaultModel: model },
-    pseudonymKey: tokenKeys.kind === 'secrets' ? (tokenKeys.secrets[0] ?? '') : databaseUrl,
+    pseudonymKey: pseudonymKeyOf(tokenKeys),
   }
+}
+
+/** Stable as long as the keys are: after a rotation an upstream meets its users anew, and that is all. */
+function pseudonymKeyOf(keys: Resolved['tokenKeys']): string {
+  if (keys.kind === 'secrets') return keys.secrets[0] ?? ''
+  return keys.kind === 'public_key' ? keys.pem : keys.url
 }

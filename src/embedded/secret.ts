@@ -1,4 +1,4 @@
-/** A secret made once per installation and kept in its data dir, readable by its owner alone. */
+/** Door: a secret made once per installation and kept in its data dir, readable by its owner alone. */
 import { randomBytes } from 'node:crypto'
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** What a generation's log holds: the frames of the contract, one event each. */
+/** Door of generation, for clients: what a generation's log holds: the frames of the contract, one event each. */
 import type { ErrorCode } from '../errors.ts'
 import type { Message, Usage } from '../messages/schemas.ts'
 

@@ -13,8 +13,12 @@ import type { Logger } from '../logging.ts'
 import { readMessage } from '../messages/queries.ts'
 import type { Message, Usage } from '../messages/schemas.ts'
 import { isFreeModel } from '../upstream/chain.ts'
-import { upstreamError } from '../upstream/failures.ts'
-import type { Upstream, UpstreamAnswer, UpstreamRequest } from '../upstream/openrouter.ts'
+import {
+  upstreamError,
+  type Upstream,
+  type UpstreamAnswer,
+  type UpstreamRequest,
+} from '../upstream/openrouter.ts'
 import type { LogEvent, TerminalEvent } from './events.ts'
 import { createLog, type Log } from './log.ts'
 import { settle, type Outcome, type Settlement } from './settle.ts'

@@ -7,7 +7,6 @@
 import { sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
 import { noteAnswer } from '../conversations/queries.ts'
-import { titleFrom } from '../conversations/title.ts'
 import type { Caller, Transactions } from '../db/database.ts'
 import { readMessage, settleMessage } from '../messages/queries.ts'
 import type { Message } from '../messages/schemas.ts'
@@ -61,7 +60,7 @@ export async function settle(transactions: Transactions, end: Settlement): Promi
               generationId,
               ...end.usage,
             }),
-        noteAnswer(tx, conversationId, titleFrom(end.question, end.content)),
+        noteAnswer(tx, conversationId, { question: end.question, answer: end.content }),
         readMessage(tx, conversationId, messageId),
       ]),
     )

@@ -8,7 +8,7 @@
 import { createHmac } from 'node:crypto'
 import { sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
-import type { UserCaller } from '../auth/caller.ts'
+import type { UserCaller } from '../auth/authenticate.ts'
 import { buildContext, pathMessagesMax } from '../context/build.ts'
 import { lockConversation, noteMessages, type LockedConversation } from '../conversations/queries.ts'
 import type { Database, Tx } from '../db/database.ts'

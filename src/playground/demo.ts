@@ -1,6 +1,6 @@
 /**
  * `npm run demo`: a service of its own (embedded database, demo model, a directory that is removed), and a client
- * that uses it over HTTP as any other would: ask, go on, regenerate, edit, and look at the tree that this made.
+ * that uses it over HTTP like everybody else: ask, go on, regenerate, edit, and look at the tree that this made.
  *
  * The environment is not read: what is configured elsewhere is neither used nor touched. Ends by itself, or by
  * SIGINT or SIGTERM at any moment; in each case everything is stopped and removed before the process exits.

@@ -1,5 +1,5 @@
 /**
- * Which model answers. One model for now: what was asked for, else the conversation's, else the default.
+ * Door of upstream, for policy: which model answers. One model for now: what was asked for, else the conversation's, else the default.
  *
  * `free` callers get free models, and the default one, which the operator chose for everybody; `premium` callers
  * any model of the allowed list.

@@ -11,6 +11,8 @@ import { AppError } from '../errors.ts'
 import { createDecoder, parseObject, readError, type Decoded } from './decode.ts'
 import { failureToError, retryAfterOf, upstreamError } from './failures.ts'
 
+export { upstreamError } from './failures.ts'
+
 /** Longest answer kept, in UTF-16 units. Beyond it the upstream is closed and the answer fails, its text kept. */
 const answerCharsMax = 4 * 1024 * 1024
 /** What is read of an answer that is no event stream, bytes. */
@@ -243,7 +245,9 @@ async function readStream(
 
 /** A stream that said `[DONE]` ends at once as a rule: its connection is then free for the next answer. */
 function letGo(body: Dispatcher.ResponseData['body']): void {
+  if (body.closed) return
   const impatience = setTimeout(() => body.destroy(), lingerMs)
+  impatience.unref()
   body.once('close', () => clearTimeout(impatience))
   body.removeAllListeners('data')
   body.resume()

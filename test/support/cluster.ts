@@ -63,7 +63,10 @@ export async function startCluster(): Promise<Cluster> {
 }
 
 /** As an instance opens it, with what it logs. */
-export function openDatabase(url: string, poolMax = 2): { database: Database; logs: Record<string, unknown>[] } {
+export function openDatabase(
+  url: string,
+  poolMax = 2,
+): { database: Database; logs: Record<string, unknown>[] } {
   const logs: Record<string, unknown>[] = []
   const log = pino(
     { level: 'trace' },

@@ -1,0 +1,258 @@
+/** Row level security is the wall: what it keeps apart, and that nobody is served when it does not stand. */
+import { sql, type SQL } from 'drizzle-orm'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createPool, type Pool } from '../../src/db/pool.ts'
+import { createTransactions, type Transactions } from '../../src/db/transact.ts'
+import { inspectWall, type WallReport } from '../../src/db/wall.ts'
+import { prepareDatabase, startCluster, type Cluster } from '../support/cluster.ts'
+import { startUnready } from '../support/unready.ts'
+
+let cluster: Cluster
+let template: string
+
+beforeAll(async () => {
+  cluster = await startCluster()
+  template = await cluster.create()
+  await prepareDatabase(cluster.urlOf(template))
+  for (const user of ['ann', 'bob']) await cluster.sql(template, rowsOf(user))
+})
+afterAll(() => cluster.stop())
+
+const idOf = (user: string, kind: number) =>
+  `01900000-0000-7000-8000-0000000000${user === 'ann' ? 1 : 2}${kind}`
+
+/** One row in each table. */
+const rowsOf = (user: string) => {
+  const [conversation, message, generation, usage] = [0, 1, 2, 3].map((kind) => `'${idOf(user, kind)}'`)
+  return `
+    insert into chat.conversations (id, user_id, title, title_source, context_type, context_data, metadata)
+      values (${conversation}, '${user}', 't', 'user', 'general', '{}', '{}');
+    insert into chat.messages (conversation_id, id, user_id, sender_type, sender_id, content, content_type, status, metadata)
+      values (${conversation}, ${message}, '${user}', 'user', '${user}', 'secret of ${user}', 'text', 'complete', '{}');
+    insert into chat.generations (id, conversation_id, message_id, user_id, status, model)
+      values (${generation}, ${conversation}, ${message}, '${user}', 'complete', 'm');
+    insert into chat.usage_tracking (id, user_id, conversation_id, message_id, generation_id, model, prompt_tokens,
+      completion_tokens, total_tokens, cost, is_free_model, source)
+      values (${usage}, '${user}', ${conversation}, ${message}, ${generation}, 'm', 1, 1, 2, 0, true, 'reported');`
+}
+const tables = ['conversations', 'generations', 'messages', 'usage_tracking']
+
+describe('the catalogue', () => {
+  it('forces row level security on every table of schema chat, with a policy for each role', async () => {
+    const rows = await cluster.sql(
+      template,
+      `select relname as name, relrowsecurity and relforcerowsecurity as forced,
+        array(select unnest(polroles)::regrole::text from pg_policy where polrelid = c.oid order by 1) as roles
+      from pg_class c where relnamespace = 'chat'::regnamespace and relkind in ('r', 'p') order by 1`,
+    )
+    const roles = ['chat_caller', 'chat_system']
+    expect(rows).toEqual(tables.map((name) => ({ name, forced: true, roles })))
+  })
+
+  it('gives PUBLIC nothing', async () => {
+    const rows = await cluster.sql(
+      template,
+      `select relname, grantee from pg_class, aclexplode(relacl) where relnamespace = 'chat'::regnamespace and grantee = 0
+      union all select nspname, grantee from pg_namespace, aclexplode(nspacl) where nspname = 'chat' and grantee = 0`,
+    )
+    expect(rows).toEqual([])
+  })
+})
+
+describe('a caller', () => {
+  let pool: Pool
+  let transactions: Transactions
+  let name: string
+  beforeAll(async () => {
+    name = await cluster.create({ template })
+    pool = createPool({ url: cluster.urlOf(name), max: 1, withinMs: 1_500 })
+    transactions = createTransactions(pool, () => true)
+  })
+  afterAll(() => pool.close())
+
+  const table = (of: string) => sql.raw(`chat.${of}`)
+  const ownersSeenBy = async (userId: string, of: string) => {
+    const rows = await transactions.asCaller({ userId }, (tx) =>
+      tx.execute(sql`select user_id from ${table(of)}`),
+    )
+    return rows.map((row) => row['user_id'])
+  }
+
+  it.each(tables)('sees only its own rows of %s', async (of) => {
+    expect(await ownersSeenBy('ann', of)).toEqual(['ann'])
+    expect(await ownersSeenBy('bob', of)).toEqual(['bob'])
+  })
+
+  it.each(tables)('sees nothing of %s as somebody else, as a pattern, or without an id', async (of) => {
+    for (const userId of ['eve', '%', "' or true --", 'ANN', ' ann', ''])
+      expect(await ownersSeenBy(userId, of), `as ${JSON.stringify(userId)}`).toEqual([])
+  })
+
+  /** Whether it is refused or finds nothing: afterwards everything is as before. */
+  async function changesNothing(attempt: SQL): Promise<void> {
+    const everything = () =>
+      Promise.all(tables.map((of) => cluster.sql(name, `select * from chat.${of} order by user_id, id`)))
+    const before = await everything()
+    await transactions.asCaller({ userId: 'ann' }, (tx) => tx.execute(attempt)).catch(() => undefined)
+    expect(await everything()).toEqual(before)
+  }
+
+  it.each(tables)('cannot change or delete another’s rows of %s', async (of) => {
+    await changesNothing(sql`update ${table(of)} set user_id = user_id || '!' where user_id = 'bob'`)
+    await changesNothing(sql`delete from ${table(of)} where user_id = 'bob'`)
+    await changesNothing(sql`truncate ${table(of)} cascade`)
+  })
+
+  it.each(tables)('cannot give its rows of %s to another', async (of) => {
+    await changesNothing(sql`update ${table(of)} set user_id = 'bob'`)
+  })
+
+  it.each(tables)('cannot write rows of %s in another’s name', async (of) => {
+    await changesNothing(sql`
+      insert into ${table(of)} select (jsonb_populate_record(r, '{"user_id": "bob", "id": "${sql.raw(idOf('ann', 9))}"}')).*
+      from ${table(of)} r`)
+  })
+
+  it('cannot step out: no reset, no other role, no switching the policies off', async () => {
+    for (const step of ['reset role', 'set role chat_system', 'set role none'])
+      await transactions
+        .asCaller({ userId: 'ann' }, async (tx) => {
+          await tx.execute(sql.raw(step)).catch(() => undefined)
+        })
+        .catch(() => undefined)
+    await changesNothing(sql`alter table chat.messages no force row level security`)
+    await changesNothing(sql`drop policy messages_caller on chat.messages`)
+  })
+
+  it.each<
+    [name: string, end: (tx: Parameters<Parameters<Transactions['asCaller']>[1]>[0]) => Promise<unknown>]
+  >([
+    ['was committed', (tx) => tx.execute(sql`select 1`)],
+    ['threw', () => Promise.reject(new Error('on purpose'))],
+    ['failed', (tx) => tx.execute(sql`select 1 / 0`)],
+  ])('leaves nothing on its connection when its transaction %s', async (_name, end) => {
+    await transactions.asCaller({ userId: 'ann' }, end).catch(() => undefined)
+    const connection = await pool.lease()
+    const { rows } = await connection.query(`
+      select nullif(current_setting('app.current_user_id', true), '') as "user", current_user = session_user as own,
+        current_setting('application_name') as app`)
+    connection.release(false)
+    expect(rows).toEqual([{ user: null, own: true, app: 'rivulet' }])
+  })
+
+  it('sees everything only as the system', async () => {
+    const rows = await transactions.asSystem('a test', (tx) =>
+      tx.execute(sql`select user_id from chat.messages`),
+    )
+    expect(rows).toHaveLength(2)
+  })
+})
+
+async function inspect(database: string): Promise<WallReport> {
+  const pool = createPool({ url: cluster.urlOf(database), max: 1, withinMs: 1_500 })
+  const connection = await pool.lease()
+  try {
+    return await inspectWall(connection)
+  } finally {
+    connection.release(false)
+    await pool.close()
+  }
+}
+
+describe('a breach', () => {
+  const owned = `user_id = nullif(current_setting('app.current_user_id', true), '')`
+  const breaches: [name: string, breach: string, told: RegExp, mend?: string][] = [
+    ...tables.flatMap((of): [string, string, RegExp][] => {
+      const policy = `${of}_caller on chat.${of}`
+      return [
+        [`${of}: no force`, `alter table chat.${of} no force row level security`, RegExp(of)],
+        [`${of}: disabled`, `alter table chat.${of} disable row level security`, RegExp(of)],
+        [`${of}: the caller's policy dropped`, `drop policy ${policy}`, RegExp(of)],
+        [`${of}: open to read`, `alter policy ${policy} using (true)`, RegExp(of)],
+        [`${of}: open to write`, `alter policy ${policy} with check (true)`, RegExp(of)],
+        [`${of}: a second policy for all`, `create policy extra on chat.${of} using (true)`, RegExp(of)],
+        [`${of}: or true`, `alter policy ${policy} using (${owned} or true)`, RegExp(of)],
+      ]
+    }),
+    ['a table without policies', 'create table chat.extra (id int)', /extra/],
+    ['no tables', 'drop schema chat cascade; create schema chat', /no tables/],
+    [
+      'chat_caller bypasses',
+      'alter role chat_caller bypassrls',
+      /chat_caller/,
+      'alter role chat_caller nobypassrls',
+    ],
+    [
+      'chat_system bypasses',
+      'alter role chat_system bypassrls',
+      /chat_system/,
+      'alter role chat_system nobypassrls',
+    ],
+    [
+      'chat_caller is a superuser',
+      'alter role chat_caller superuser',
+      /chat_caller/,
+      'alter role chat_caller nosuperuser',
+    ],
+    [
+      'chat_caller is missing',
+      'alter role chat_caller rename to gone',
+      /chat_caller/,
+      'alter role gone rename to chat_caller',
+    ],
+    [
+      'chat_system is missing',
+      'alter role chat_system rename to gone',
+      /chat_system/,
+      'alter role gone rename to chat_system',
+    ],
+    [
+      'chat_caller inherits chat_system',
+      'grant chat_system to chat_caller with inherit true',
+      /another user|chat_caller/,
+      'revoke chat_system from chat_caller',
+    ],
+  ]
+
+  it.each(breaches)('%s: is reported', async (_name, breach, told, mend) => {
+    const name = await cluster.create({ template })
+    await cluster.sql(name, breach)
+    try {
+      expect((await inspect(name)).breaches.join('\n')).toMatch(told)
+    } finally {
+      if (mend !== undefined) await cluster.sql(name, mend)
+    }
+  })
+
+  it('is not reported where there is none, and looking leaves nothing behind', async () => {
+    const name = await cluster.create({ template })
+    expect((await inspect(name)).breaches).toEqual([])
+    expect(await cluster.sql(name, 'select 1 from chat.conversations')).toHaveLength(2)
+  })
+
+  it.each([
+    ['of a table', 'alter table chat.messages no force row level security'],
+    ['of a policy', 'drop policy conversations_caller on chat.conversations'],
+  ])('%s: the service is not ready, and every route answers 503', async (_name, breach) => {
+    const name = await cluster.create({ template })
+    await cluster.sql(name, breach)
+    const service = await startUnready(cluster.urlOf(name))
+    try {
+      await expect(service.app.prepared).rejects.toThrow()
+      expect((await service.ann.get('/health/live')).status).toBe(200)
+      expect(await service.ann.get('/health/ready')).toMatchObject({
+        status: 503,
+        body: { status: 'wall_breached' },
+      })
+      expect((await service.ann.get('/health')).status).toBe(503)
+      const asked = await service.askEveryRoute()
+      expect(asked.map(({ route, status }) => `${route}: ${status}`)).toEqual(
+        asked.map(({ route }) => `${route}: 503`),
+      )
+      expect(asked.length).toBeGreaterThan(8)
+      expect(JSON.stringify(asked)).not.toContain('secret of')
+    } finally {
+      await service.close()
+    }
+  })
+})
