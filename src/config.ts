@@ -18,13 +18,23 @@ export class ConfigError extends Error {
 }
 
 /** @throws ConfigError naming every wrong variable. */
-export function loadConfig(env: Record<string, string | undefined> = process.env): Config {
+export function loadConfig(env: Record<string, string | undefined> = environment()): Config {
   const present = Object.fromEntries(
     Object.entries(env).filter(([, value]) => value !== undefined && value !== ''),
   )
   const result = schema.safeParse(withOlderNames(present as Record<string, string>))
   if (result.success) return Object.freeze(result.data)
   throw new ConfigError(result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`))
+}
+
+/** The process's own variables, then those of a `.env` file in the working directory. */
+function environment(): Record<string, string | undefined> {
+  try {
+    process.loadEnvFile()
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  }
+  return process.env
 }
 
 const integer = (min: number, max: number) =>

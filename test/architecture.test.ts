@@ -82,7 +82,7 @@ describe('the layout', () => {
     )
     expect(loose).toEqual([])
     const nameless = files.filter((file) =>
-      /(manager|helper|utils?|service|common|shared|misc|base|impl|lib)(\.ts|\/)/i.test(file),
+      /[/-](manager|helpers?|utils?|service|common|shared|misc|base|impl|lib)(\.ts|\/)/i.test(file),
     )
     expect(nameless).toEqual([])
   })

@@ -25,6 +25,9 @@ declare module 'fastify' {
   }
 }
 
+/** Only a new configuration opens the scope, seconds: there is no use in asking often. */
+const closedRetryS = 60
+
 export const authenticate = fastifyPlugin(
   async (app, options: { verifier: TokenVerifier; isServiceKey: ServiceKeyCheck }) => {
     const { verifier, isServiceKey } = options
@@ -36,13 +39,15 @@ export const authenticate = fastifyPlugin(
       request.caller = await verifier.verify(credential)
     })
     app.decorate('requireService', async (request: FastifyRequest) => {
-      const allowed = isServiceKey(bearer(request))
-      if (allowed === undefined)
+      // Whoever asks and with whatever: without a key there is nobody to let in.
+      if (isServiceKey('') === undefined)
         throw new AppError('service_scope_closed', {
-          detail: 'INTERNAL_SERVICE_KEY is not set on this server.',
+          detail: 'This server has no service key, or one that is too short.',
+          retryAfter: closedRetryS,
         })
-      if (!allowed) {
-        await verifier.verify(bearer(request))
+      const credential = bearer(request)
+      if (isServiceKey(credential) !== true) {
+        await verifier.verify(credential)
         throw new AppError('forbidden', { detail: 'This route answers services, not users.' })
       }
       request.caller = { kind: 'service' }
@@ -75,6 +80,9 @@ const digest = (text: string) => createHash('sha256').update(text).digest()
 function bearer(request: FastifyRequest): string {
   const header = request.headers.authorization
   if (header === undefined) throw unauthorized('Send "Authorization: Bearer <token>".')
+  // Node takes the first of several; a gateway in front of us may have checked another one.
+  if ((request.raw.headersDistinct['authorization'] ?? []).length > 1)
+    throw unauthorized('Send one Authorization header.')
   const token = /^Bearer +([^\s]+) *$/i.exec(header)?.[1]
   if (token === undefined) throw unauthorized('The Authorization header is not "Bearer <token>".')
   return token

@@ -5,6 +5,7 @@
  * else, a public key or a key set means signatures and nothing else. Every defect of a token is `unauthorized`.
  */
 import {
+  createLocalJWKSet,
   createRemoteJWKSet,
   customFetch,
   errors,
@@ -12,6 +13,7 @@ import {
   jwtVerify,
   SignJWT,
   type CryptoKey,
+  type JSONWebKeySet,
   type JWTVerifyGetKey,
   type JWTVerifyOptions,
   type JWTPayload,
@@ -54,11 +56,7 @@ export async function createTokenVerifier(
     let failure: unknown
     for (const candidate of compact.test(token) ? candidates : []) {
       try {
-        const { payload } =
-          typeof candidate === 'function'
-            ? await jwtVerify(token, candidate, options)
-            : await jwtVerify(token, candidate, options)
-        return payload
+        return await verifyBy(candidate, token, options)
       } catch (error) {
         failure = error
         if (error instanceof KeySetUnreachable)
@@ -126,7 +124,29 @@ export async function mintToken(
 
 class KeySetUnreachable extends Error {}
 
-async function loadKeys(keys: TokenKeys): Promise<(Uint8Array | CryptoKey | JWTVerifyGetKey)[]> {
+async function verifyBy(key: VerificationKey, token: string, options: JWTVerifyOptions): Promise<JWTPayload> {
+  if (typeof key !== 'function') return (await jwtVerify(token, key, options)).payload
+  try {
+    return (await jwtVerify(token, key, options)).payload
+  } catch (error) {
+    if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error
+    // The token does not say which, and the set has several of its kind, as during a rotation.
+    let failure: unknown = error
+    for await (const one of error) {
+      try {
+        return (await jwtVerify(token, one, options)).payload
+      } catch (mismatch) {
+        failure = mismatch
+        if (!(mismatch instanceof errors.JWSSignatureVerificationFailed)) break
+      }
+    }
+    throw failure
+  }
+}
+
+type VerificationKey = Uint8Array | CryptoKey | JWTVerifyGetKey
+
+async function loadKeys(keys: TokenKeys): Promise<VerificationKey[]> {
   switch (keys.kind) {
     case 'secrets':
       return keys.secrets.map((secret) => new TextEncoder().encode(secret))
@@ -134,9 +154,7 @@ async function loadKeys(keys: TokenKeys): Promise<(Uint8Array | CryptoKey | JWTV
       return [await importAnySpki(keys.pem)]
     case 'jwks':
       return [
-        tryingEach(
-          createRemoteJWKSet(new URL(keys.url), { timeoutDuration: jwksTimeoutMs, [customFetch]: fetchKeySet }),
-        ),
+        createRemoteJWKSet(new URL(keys.url), { timeoutDuration: jwksTimeoutMs, [customFetch]: fetchKeySet }),
       ]
     default:
       return keys satisfies never

@@ -11,6 +11,8 @@ export interface Rows<T> {
   rows: T[]
   /** Rows returned or changed. */
   count: number
+  /** What the server says that it did, such as SELECT. */
+  command: string
 }
 
 /** One connection, leased to one transaction. */
@@ -99,7 +101,7 @@ function query<T extends object>(
     // With a callback the driver builds no stack trace for each statement.
     const done = (error: Error | undefined, result: pg.QueryResult<T>) => {
       if (error) reject(lostOr(error))
-      else resolve({ rows: result.rows, count: result.rowCount ?? 0 })
+      else resolve({ rows: result.rows, count: result.rowCount ?? 0, command: result.command })
     }
     if (params === undefined) client.query(text, done)
     else client.query({ name: nameOf(text), text, values: [...params] }, done)

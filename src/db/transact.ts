@@ -95,10 +95,10 @@ function createAttempt(pool: Pool, role: Role, who: string) {
       execute: send,
       async commit(issue) {
         committing = true
-        const [results, commit] = connection.together(() => [issue(), connection.query('commit')] as const)
-        committed = commit
+        const [results, commitment] = connection.together(() => [issue(), commit(connection)] as const)
+        committed = commitment
         // The statements' own failure says more than the commit's, which then was a rollback.
-        const [result] = await Promise.all([results, commit])
+        const [result] = await Promise.all([results, commitment])
         return result
       },
     }
@@ -116,7 +116,7 @@ function createAttempt(pool: Pool, role: Role, who: string) {
     sign()
     const result = await working
     committing = true
-    committed ??= connection.query('commit')
+    committed ??= commit(connection)
     await committed
     return result
   }
@@ -159,6 +159,12 @@ function createAttempt(pool: Pool, role: Role, who: string) {
       }
     },
   }
+}
+
+/** After a failed statement COMMIT rolls back, and says so by its tag alone: a failure that fn kept to itself. */
+async function commit(connection: Connection): Promise<void> {
+  const { command } = await connection.query('commit')
+  if (command !== 'COMMIT') throw new Error('a statement of this transaction failed: nothing of it is stored')
 }
 
 async function rollback(connection: Connection): Promise<void> {

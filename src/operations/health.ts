@@ -1,4 +1,4 @@
-/** Door of operations: health. is the process alive, may it get traffic, and what does it depend on? */
+/** Door of operations: is the process alive, may it get traffic, and what does it depend on? */
 import { readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'

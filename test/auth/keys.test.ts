@@ -23,7 +23,7 @@ const algorithms = ['RS256', 'ES256', 'EdDSA'] as const
 const pemOf = (key: KeyObject) => key.export({ type: 'spki', format: 'pem' }).toString()
 const payload = { sub: 'ann', exp: Math.floor(Date.now() / 1000) + 3_600 }
 
-function token(header: object & { alg: string }, mac: (signed: Buffer) => Buffer): string {
+function token(header: { alg: string; kid?: string }, mac: (signed: Buffer) => Buffer): string {
   const signed = [header, payload]
     .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
     .join('.')

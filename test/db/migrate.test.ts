@@ -95,7 +95,9 @@ describe('a cluster that knows the roles', () => {
       await Promise.all(Array.from({ length: 4 }, () => prepareDatabase(url)))
       const applied = await cluster.sql(name, 'select hash from drizzle.__drizzle_migrations')
       expect(new Set(applied.map(({ hash }) => hash)).size).toBe(applied.length)
-      expect(await cluster.sql(name, `select from pg_locks where locktype = 'advisory'`)).toEqual([])
+      const held = `select 1 from pg_locks join pg_database d on d.oid = database
+        where locktype = 'advisory' and datname = '${name}'`
+      await expect.poll(() => cluster.sql(name, held)).toEqual([])
     }
   })
 })

@@ -98,7 +98,44 @@ describe('statements that are not awaited one by one', () => {
   })
 })
 
+describe('commit with the last statements', () => {
+  const user = { userId: 'committer' }
+
+  it('resolves with their results when all of it is committed', async () => {
+    const seen = await database.asCaller(user, async (tx) => {
+      await insert(tx, newId(), user.userId)
+      const [, n] = await tx.commit(() => Promise.all([insert(tx, newId(), user.userId), count(tx)]))
+      return [n, await database.asCaller(user, count)]
+    })
+    expect(seen).toEqual([2, 2])
+  })
+
+  it('keeps nothing where one of them fails, and tells that one’s error', async () => {
+    const before = await database.asCaller(user, count)
+    await expect(
+      database.asCaller(user, (tx) =>
+        tx.commit(() => Promise.all([insert(tx, newId(), user.userId), tx.execute(sql`select 1 / 0`)])),
+      ),
+    ).rejects.toMatchObject({ code: '22012' })
+    expect(await database.asCaller(user, count)).toBe(before)
+  })
+})
+
 describe('a transaction', () => {
+  it.each<[name: string, forget: (failing: Promise<unknown>) => unknown]>([
+    ['was caught', (failing) => failing.catch(() => undefined)],
+    ['was not waited for', (failing) => void failing.catch(() => undefined)],
+  ])('is no success when a failure in it %s: nothing of it was stored', async (_name, forget) => {
+    const user = { userId: 'careless' }
+    const told = database.asCaller(user, async (tx) => {
+      await insert(tx, newId(), user.userId)
+      await forget(tx.execute(sql`select 1 / 0`))
+      return 'stored'
+    })
+    await expect(told).rejects.toThrow()
+    expect(await database.asCaller(user, count)).toBe(0)
+  })
+
   it('that throws is rolled back, and its connection is used again', async () => {
     const user = { userId: 'thrower' }
     const mistake = new Error('on purpose')

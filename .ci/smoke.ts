@@ -1,0 +1,78 @@
+/**
+ * Smoke test: starts the service as README says, waits for its banner, and does what a newcomer would: pastes the
+ * command that it prints. Prints one line per check; exit code 1 when one of them failed.
+ */
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+
+const startWithinMs = 10_000
+let passed = 0
+let failed = 0
+
+function check(name: string, ok: boolean, detail = ''): void {
+  if (ok) passed++
+  else failed++
+  console.log(`${ok ? 'ok' : 'NOT OK'} - ${name}${detail === '' ? '' : ` (${detail})`}`)
+}
+
+const dataDir = await mkdtemp(join(tmpdir(), 'rivulet-smoke-'))
+const startedAt = performance.now()
+const child = spawn('npm', ['start', '--silent'], {
+  env: { ...process.env, DATA_DIR: join(dataDir, 'data'), PORT: '0', NODE_ENV: 'development' },
+  stdio: ['ignore', 'pipe', 'inherit'],
+  detached: true,
+})
+const ended = once(child, 'exit')
+let output = ''
+try {
+  const curl = await new Promise<string>((resolve, reject) => {
+    const late = setTimeout(
+      () => reject(new Error(`no banner within ${startWithinMs} ms:\n${output}`)),
+      startWithinMs,
+    )
+    child.stdout.on('data', (bytes: Buffer) => {
+      output += bytes.toString()
+      const command = /^curl -N .*$/m.exec(output)?.[0]
+      if (command === undefined) return
+      clearTimeout(late)
+      resolve(command)
+    })
+    void ended.then(() => reject(new Error(`the service ended:\n${output}`)))
+  })
+  check(
+    'npm start listens and prints a command to paste',
+    true,
+    `${Math.round(performance.now() - startedAt)} ms`,
+  )
+
+  const { stdout } = await promisify(execFile)('bash', ['-c', `${curl} --silent --max-time 30`], {
+    maxBuffer: 1e7,
+  })
+  check('the command streams an answer', stdout.includes('"type":"assistant_chunk"'))
+  check('the answer ends with one terminal frame', stdout.split('"type":"complete"').length === 2)
+
+  const origin = /http:\/\/[\d.]+:\d+/.exec(curl)?.[0] ?? ''
+  const health = await fetch(`${origin}/health/ready`)
+  check('it is ready', health.status === 200)
+  const docs = await fetch(`${origin}/docs/openapi.json`)
+  check('it documents itself', docs.ok && (await docs.text()).includes('/conversations/{id}/messages'))
+
+  process.kill(-(child.pid ?? 0), 'SIGTERM')
+  const [code, signal] = (await ended) as [number | null, string | null]
+  check(
+    'SIGTERM ends it cleanly',
+    code === 0 || code === 143 || signal === 'SIGTERM',
+    `code ${code ?? signal}`,
+  )
+} catch (error) {
+  check(error instanceof Error ? error.message : String(error), false)
+  if (child.exitCode === null) process.kill(-(child.pid ?? 0), 'SIGKILL')
+} finally {
+  await rm(dataDir, { recursive: true, force: true })
+}
+console.log(`smoke: ${passed} passed, ${failed} failed`)
+process.exitCode = failed > 0 ? 1 : 0
