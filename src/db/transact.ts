@@ -98,7 +98,9 @@ function createAttempt(pool: Pool, role: Role, who: string) {
         const [results, commitment] = connection.together(() => [issue(), commit(connection)] as const)
         committed = commitment
         // The statements' own failure says more than the commit's, which then was a rollback.
-        const [result] = await Promise.all([results, commitment])
+        commitment.catch(() => undefined)
+        const result = await results
+        await commitment
         return result
       },
     }
