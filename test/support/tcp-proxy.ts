@@ -22,6 +22,8 @@ export interface TcpProxy {
   strand(): void
   /** The next message to the server that holds `text` arrives, but its answer never does: the connection is reset. */
   loseAnswerTo(text: string): Promise<void>
+  /** Resolves when a message to the server holds `text` (in lower case), before it is passed on. */
+  heard(text: string): Promise<void>
   connections(): number
   close(): Promise<void>
 }
@@ -32,13 +34,15 @@ interface Pair {
   stranded: boolean
 }
 
-export async function startTcpProxy(targetUrl: string): Promise<TcpProxy> {
+/** @param atPort default: a free one. */
+export async function startTcpProxy(targetUrl: string, atPort = 0): Promise<TcpProxy> {
   const target = new URL(targetUrl)
   const pairs = new Set<Pair>()
   let frozen = false
-  let port = 0
+  let port = atPort
   let listener: Server | undefined
   let losing: { text: string; lost: () => void } | undefined
+  let hearing: { text: string; heard: () => void } | undefined
 
   async function listen(): Promise<void> {
     listener = createServer(accept)
@@ -57,7 +61,8 @@ export async function startTcpProxy(targetUrl: string): Promise<TcpProxy> {
       socket.on('close', () => drop(pair))
     }
     client.on('data', (bytes) => {
-      if (losing !== undefined && bytes.toString('latin1').toLowerCase().includes(losing.text)) {
+      const text = bytes.toString('latin1').toLowerCase()
+      if (losing !== undefined && text.includes(losing.text)) {
         const { lost } = losing
         losing = undefined
         server.removeAllListeners('data')
@@ -65,6 +70,10 @@ export async function startTcpProxy(targetUrl: string): Promise<TcpProxy> {
           drop(pair)
           lost()
         })
+      }
+      if (hearing !== undefined && text.includes(hearing.text)) {
+        hearing.heard()
+        hearing = undefined
       }
       server.write(bytes)
     })
@@ -122,6 +131,7 @@ export async function startTcpProxy(targetUrl: string): Promise<TcpProxy> {
       }
     },
     loseAnswerTo: (text) => new Promise((lost) => (losing = { text, lost })),
+    heard: (text) => new Promise((heard) => (hearing = { text, heard })),
     connections: () => pairs.size,
     close: stopListening,
   }
