@@ -13,6 +13,9 @@ import { promisify } from 'node:util'
 
 const startWithinMs = 10_000
 const stopWithinMs = 10_000
+const firstByteMsMax = 50
+const firstTokenMsMax = 100
+const timedRuns = 5
 let passed = 0
 let failed = 0
 
@@ -21,6 +24,31 @@ function check(name: string, ok: boolean, detail = ''): void {
   else failed++
   console.log(`${ok ? 'ok' : 'NOT OK'} - ${name}${detail === '' ? '' : ` (${detail})`}`)
 }
+
+/** One answer, as the printed command asks for it: ms until its first byte and its first token. */
+async function timeOf(curl: string, origin: string): Promise<{ byte: number; token: number }> {
+  const authorization = /Authorization: ([^']+)/.exec(curl)?.[1] ?? ''
+  const headers = { authorization, 'content-type': 'application/json' }
+  const made = await fetch(`${origin}/api/chat/conversations`, { method: 'POST', headers: { authorization } })
+  const { id } = (await made.json()) as { id: string }
+  const askedAt = performance.now()
+  const response = await fetch(`${origin}/api/chat/conversations/${id}/messages`, {
+    method: 'POST',
+    headers,
+    body: JSON.stringify({ content: 'What could I become?', stream: true }),
+  })
+  const time = { byte: Infinity, token: Infinity }
+  let text = ''
+  for await (const bytes of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+    const now = Math.round(performance.now() - askedAt)
+    time.byte = Math.min(time.byte, now)
+    text += Buffer.from(bytes).toString('latin1')
+    if (text.includes('assistant_chunk')) time.token = Math.min(time.token, now)
+  }
+  return time
+}
+
+const median = (values: number[]) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Infinity
 
 const dataDir = await mkdtemp(join(tmpdir(), 'rivulet-smoke-'))
 // As root the database runs as another user, who has to get in.
@@ -61,6 +89,22 @@ try {
   check('the answer ends with one terminal frame', stdout.split('"type":"complete"').length === 2)
 
   const origin = /http:\/\/[\d.]+:\d+/.exec(curl)?.[0] ?? ''
+  const times = []
+  for (let run = 0; run < timedRuns; run++) times.push(await timeOf(curl, origin))
+  const [firstByteMs, firstTokenMs] = (['byte', 'token'] as const).map((which) =>
+    median(times.map((t) => t[which])),
+  )
+  check(
+    `the first byte comes within ${firstByteMsMax} ms`,
+    (firstByteMs ?? Infinity) <= firstByteMsMax,
+    `median ${firstByteMs} ms`,
+  )
+  check(
+    `the first token comes within ${firstTokenMsMax} ms`,
+    (firstTokenMs ?? Infinity) <= firstTokenMsMax,
+    `median ${firstTokenMs} ms`,
+  )
+
   const health = await fetch(`${origin}/health/ready`)
   check('it is ready', health.status === 200)
   const docs = await fetch(`${origin}/docs/openapi.json`)

@@ -85,7 +85,6 @@ const schema = z
     EMERGENCY_FALLBACK_MODEL: z.string().optional(),
     ALLOWED_MODELS: list.default([]),
     USE_FREE_MODELS_ONLY: flag.default(false),
-    AUTO_TITLE_MODEL: z.string().optional(),
     MAX_TOKENS: integer(1, 1_000_000).default(1000),
     TEMPERATURE: z
       .string()

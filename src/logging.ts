@@ -4,7 +4,7 @@
  * Message text, tokens, keys and query strings never reach a log: the request serializer prints the path
  * alone, and what could carry a credential is redacted by name.
  */
-import { pino, type Logger, type TransportTargetOptions } from 'pino'
+import { pino, type Logger, type LoggerOptions, type TransportTargetOptions } from 'pino'
 import type { Config } from './config.ts'
 
 export type { Logger }
@@ -24,8 +24,16 @@ export function createLogger(config: Config): Logger {
       level: config.LOG_LEVEL,
       options: { destination: config.LOG_FILE, mkdir: true },
     })
-  const options = {
-    level: config.LOG_LEVEL,
+  const options = loggerOptions(config.LOG_LEVEL)
+  // A worker thread per process pays only where it formats or writes a file: plain stdout needs none.
+  const plain = targets.length === 1 && targets[0]?.target === 'pino/file'
+  return plain ? pino(options) : pino(options, pino.transport({ targets }))
+}
+
+/** What is logged of things that hold more than may be logged, wherever the lines go. */
+export function loggerOptions(level: Config['LOG_LEVEL']): LoggerOptions {
+  return {
+    level,
     redact: { paths: redacted, censor: '[redacted]' },
     serializers: {
       req: (request: { method: string; url: string; id: string }) => ({
@@ -34,12 +42,9 @@ export function createLogger(config: Config): Logger {
         path: pathOf(request.url),
       }),
       res: (reply: { statusCode: number }) => ({ status: reply.statusCode }),
-      err: describeError,
+      err: (error: unknown) => describeError(error),
     },
   }
-  // A worker thread per process pays only where it formats or writes a file: plain stdout needs none.
-  const plain = targets.length === 1 && targets[0]?.target === 'pino/file'
-  return plain ? pino(options) : pino(options, pino.transport({ targets }))
 }
 
 /** A URL's path without its query string, which may hold tickets, cursors or search words. */
@@ -56,11 +61,13 @@ export function pathOf(url: string): string {
 export function describeError(error: unknown, depth = 0): unknown {
   if (!(error instanceof Error)) return { type: typeof error }
   const code = 'code' in error && typeof error.code === 'string' ? error.code : undefined
+  // PostgreSQL's data exceptions quote the value that they are about.
+  const message = /^22...$/.test(code ?? '') ? error.message.replace(/"[^]*"/, '"…"') : error.message
   return {
     type: error.name,
     ...(code !== undefined && { code }),
-    message: error.message,
-    stack: error.stack,
+    message,
+    stack: error.stack?.replace(error.message, () => message),
     ...(error.cause !== undefined && depth < 3 && { cause: describeError(error.cause, depth + 1) }),
   }
 }

@@ -94,6 +94,8 @@ export function createDatabase(options: {
       const late = delay(timeoutMs, undefined, { ref: false }).then(() => {
         throw new Error('no answer')
       })
+      // Where no connection can be had at all nobody is left to hear of it.
+      late.catch(() => undefined)
       const connection = await settlingPool.lease()
       let sound = false
       try {

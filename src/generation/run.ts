@@ -242,8 +242,11 @@ async function store(
     try {
       const message = await settle(transactions, settlement)
       if (message !== undefined) return { message, error: failure }
-      // Somebody else was first (a reaper, a sweep): what is stored is what counts.
       const stored = await transactions.asCaller(caller, (tx) => readMessage(tx, conversationId, messageId))
+      // An earlier try of ours was committed, and its acknowledgement lost.
+      if (stored?.status === settlement.outcome && stored.content === content)
+        return { message: stored, error: failure }
+      // Somebody else was first (a reaper, a sweep): what is stored is what counts.
       const error = new AppError('upstream_error', { detail: 'This answer was ended from elsewhere.' })
       return { message: stored ?? unsettled, error }
     } catch (error) {

@@ -32,7 +32,7 @@ export function upstreamError(code: ErrorCode, cause?: unknown, retryAfter?: num
 /** Statuses by the table in the design: 401 and 403 are our key or moderation, never the caller's credentials. */
 export function failureToError(failure: UpstreamFailure): AppError {
   const { status, message, retryAfter } = failure
-  const cause = new Error(`upstream ${status ?? 'failure'}: ${message.slice(0, 500)}`)
+  const cause = new Error(`upstream ${status ?? 'failure'}: ${withoutQuotations(message).slice(0, 500)}`)
   switch (status) {
     case 400:
     case 413:
@@ -61,6 +61,10 @@ export function failureToError(failure: UpstreamFailure): AppError {
       return upstreamError('upstream_error', cause)
   }
 }
+
+/** An upstream's words go into a log: without the prompt, the page or the key that they may quote. */
+const withoutQuotations = (words: string) =>
+  words.replace(/["`[{<][^]*/, '…').replaceAll(/\b(sk|Bearer)[- ]\S+/g, '…')
 
 /** Seconds until trying again makes sense, from an upstream's headers; at most a day. */
 export function retryAfterOf(

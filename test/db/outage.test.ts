@@ -135,7 +135,11 @@ describe('connections that break', () => {
     }
   })
 
-  it('under load never are a 500, nor the end of the process', async () => {
+  const terminate = 'select pg_terminate_backend(pid) from pg_stat_activity where datname = '
+  it.each<[name: string, end: () => unknown]>([
+    ['are reset', () => proxy.cut()],
+    ['are ended by the server', () => cluster.sql('postgres', `${terminate} '${database}'`)],
+  ])('and %s under load never are a 500, nor the end of the process', async (_name, end) => {
     const id = await warm()
     let done = false
     const statuses = new Set<number>()
@@ -151,7 +155,7 @@ describe('connections that break', () => {
       const { promise, resolve } = Promise.withResolvers<undefined>()
       setTimeout(() => resolve(undefined), 10 + cuts)
       await promise
-      proxy.cut()
+      await end()
     }
     done = true
     await Promise.all(load)
@@ -213,7 +217,7 @@ describe('an answer being written', () => {
 
   it('whose commit arrived, but its acknowledgement did not, says complete: it is stored', async () => {
     const { gate, stream, read } = await startAnswer()
-    const lost = proxy.loseAnswerTo('commit')
+    const lost = proxy.loseCommit()
     gate.release(2)
     gate.end()
     await lost
@@ -226,7 +230,7 @@ describe('an answer being written', () => {
   it.each(representations)('as %s: whose beginning may or may not be stored blocks nothing', async (as) => {
     const id = await warm()
     service.upstream.always(answer('All is well.'))
-    const lost = proxy.loseAnswerTo('commit')
+    const lost = proxy.loseCommit()
     const first = await service.ann.post(`/conversations/${id}/messages`, {
       content: 'stored?',
       stream: as === 'sse',

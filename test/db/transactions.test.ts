@@ -4,15 +4,17 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Database, Tx } from '../../src/db/database.ts'
 import { openDatabase } from '../support/cluster.ts'
 import { cloneDatabase } from '../support/service.ts'
+import { startTcpProxy } from '../support/tcp-proxy.ts'
 
 const ann = { userId: 'ann' }
 let database: Database
 let drop: () => Promise<void>
+let url: string
 
 beforeAll(async () => {
   const clone = await cloneDatabase()
-  drop = clone.drop
-  ;({ database } = openDatabase(clone.url, 10))
+  ;({ drop, url } = clone)
+  ;({ database } = openDatabase(url, 10))
   await database.prepare(new AbortController().signal)
 })
 afterAll(async () => {
@@ -188,4 +190,33 @@ describe('a transaction', () => {
     )
     expect(titles).toEqual([{ title: 'a title!!' }, { title: 'a title!!' }])
   })
+
+  it(
+    'that fell silent in the middle is told to have changed nothing, and that is true',
+    { timeout: 40_000 },
+    async () => {
+      const user = { userId: 'silenced' }
+      const proxy = await startTcpProxy(url)
+      const { database: remote } = openDatabase(proxy.url)
+      await remote.prepare(new AbortController().signal)
+      const told = remote.asCaller(user, async (tx) => {
+        await insert(tx, newId(), user.userId)
+        proxy.freeze()
+        await tx.execute(sql`select 'silenced'`)
+      })
+      await expect(told).rejects.toMatchObject({
+        code: 'database_unavailable',
+        detail: expect.stringContaining('Nothing was changed') as string,
+      })
+      await proxy.pass()
+      // The server's session must be over before it can be said what it left.
+      const sessions = sql`select 1 from pg_stat_activity where query like ${'%silenced%'} and pid <> pg_backend_pid()`
+      await expect
+        .poll(() => database.asSystem('look', (tx) => tx.execute(sessions)), { timeout: 10_000 })
+        .toEqual([])
+      expect(await database.asCaller(user, count)).toBe(0)
+      await remote.close()
+      await proxy.close()
+    },
+  )
 })

@@ -20,8 +20,8 @@ export interface TcpProxy {
   cut(): void
   /** The connections of now stay frozen for good; new ones pass. */
   strand(): void
-  /** The next message to the server that holds `text` arrives, but its answer never does: the connection is reset. */
-  loseAnswerTo(text: string): Promise<void>
+  /** PostgreSQL's next COMMIT is done, but nobody is told: its connection is reset instead. */
+  loseCommit(): Promise<void>
   /** Resolves when a message to the server holds `text` (in lower case), before it is passed on. */
   heard(text: string): Promise<void>
   connections(): number
@@ -41,7 +41,7 @@ export async function startTcpProxy(targetUrl: string, atPort = 0): Promise<TcpP
   let frozen = false
   let port = atPort
   let listener: Server | undefined
-  let losing: { text: string; lost: () => void } | undefined
+  let losing: (() => void) | undefined
   let hearing: { text: string; heard: () => void } | undefined
 
   async function listen(): Promise<void> {
@@ -62,11 +62,12 @@ export async function startTcpProxy(targetUrl: string, atPort = 0): Promise<TcpP
     }
     client.on('data', (bytes) => {
       const text = bytes.toString('latin1').toLowerCase()
-      if (losing !== undefined && text.includes(losing.text)) {
-        const { lost } = losing
+      if (losing !== undefined && text.includes('commit')) {
+        const lost = losing
         losing = undefined
         server.removeAllListeners('data')
-        server.once('data', () => {
+        server.on('data', (answer) => {
+          if (!answer.toString('latin1').includes('COMMIT')) return
           drop(pair)
           lost()
         })
@@ -130,7 +131,7 @@ export async function startTcpProxy(targetUrl: string, atPort = 0): Promise<TcpP
         hold(pair)
       }
     },
-    loseAnswerTo: (text) => new Promise((lost) => (losing = { text, lost })),
+    loseCommit: () => new Promise((lost) => (losing = lost)),
     heard: (text) => new Promise((heard) => (hearing = { text, heard })),
     connections: () => pairs.size,
     close: stopListening,

@@ -125,6 +125,11 @@ describe('limits of time', () => {
   })
 })
 
+let plain: { service: Service; ann: Client }
+beforeAll(async () => {
+  plain = await start({})
+})
+
 describe.each(representations)('as %s', (as) => {
   it('an error page that never ends is upstream_timeout', async () => {
     const baseUrl = await listen((request, response) => {
