@@ -89,7 +89,7 @@ try {
   check('the answer ends with one terminal frame', stdout.split('"type":"complete"').length === 2)
 
   const origin = /http:\/\/[\d.]+:\d+/.exec(curl)?.[0] ?? ''
-  const times = []
+  const times: { byte: number; token: number }[] = []
   for (let run = 0; run < timedRuns; run++) times.push(await timeOf(curl, origin))
   const [firstByteMs, firstTokenMs] = (['byte', 'token'] as const).map((which) =>
     median(times.map((t) => t[which])),
