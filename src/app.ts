@@ -124,6 +124,11 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
       void sendProblem(toAppError(error), request, reply)
     },
   })
+  // An expectation that nobody knows may be ignored (RFC 9110, 10.1.1); Node would answer an empty 417.
+  http.server.on(
+    'checkExpectation',
+    (request, response) => void http.server.emit('request', request, response),
+  )
   http.setValidatorCompiler(validatorCompiler)
   // Answers are built from our own rows: checking each of them again would cost more than it finds.
   http.setSerializerCompiler(() => JSON.stringify)
@@ -149,7 +154,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
   await http.register(healthRoutes, health)
   await http.register(
     async (api) => {
-      await api.register(healthRoutes, health)
+      await api.register(healthRoutes, { ...health, hide: true })
       await api.register(conversationRoutes, { db, engine, chain, links })
       await api.register(messageRoutes, { turns, sse, contentCharsMax: config.MAX_MESSAGE_LENGTH })
     },

@@ -33,6 +33,7 @@ export async function registerOpenapiPage(app: FastifyInstance): Promise<void> {
       configuration: {
         url: '/docs/openapi.json',
         telemetry: false,
+        showDeveloperTools: 'never',
         withDefaultFonts: false,
         agent: { disabled: true },
         mcp: { disabled: true },

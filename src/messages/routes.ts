@@ -17,9 +17,10 @@ import { regenerate, sendMessage, type TurnDeps } from './turn.ts'
 const pageQuery = z
   .object({
     limit: queryInteger(1, 200, 50),
-    before_id: z.uuid().optional(),
-    after_id: z.uuid().optional(),
-    leaf_id: z.uuid().optional(),
+    // In PostgreSQL's spelling: they are compared with ids that it printed.
+    before_id: z.uuid().toLowerCase().optional(),
+    after_id: z.uuid().toLowerCase().optional(),
+    leaf_id: z.uuid().toLowerCase().optional(),
   })
   .refine((query) => query.before_id === undefined || query.after_id === undefined, {
     path: ['after_id'],

@@ -35,7 +35,18 @@ const readySchema = z.object({
 
 export async function healthRoutes(
   instance: FastifyInstance,
-  { db, draining, upstreamModelsUrl }: { db: Database; draining: () => boolean; upstreamModelsUrl: string },
+  {
+    db,
+    draining,
+    upstreamModelsUrl,
+    hide = false,
+  }: {
+    db: Database
+    draining: () => boolean
+    upstreamModelsUrl: string
+    /** Left out of the API page: the same routes under another prefix. */
+    hide?: boolean
+  },
 ): Promise<void> {
   const app = instance.withTypeProvider<ZodTypeProvider>()
 
@@ -52,6 +63,7 @@ export async function healthRoutes(
         summary: 'What the service depends on',
         description: '503 only without the database. `?full=true` (service scope) also asks the upstream.',
         tags: ['Health'],
+        hide,
         querystring: z.object({ full: z.enum(['true', 'false']).default('false') }),
         response: { 200: healthSchema, 503: healthSchema },
       },
@@ -98,6 +110,7 @@ export async function healthRoutes(
       schema: {
         summary: 'The process runs',
         tags: ['Health'],
+        hide,
         response: { 200: z.object({ status: z.literal('live') }) },
       },
     },
@@ -110,6 +123,7 @@ export async function healthRoutes(
       schema: {
         summary: 'It may get traffic',
         tags: ['Health'],
+        hide,
         response: { 200: readySchema, 503: readySchema },
       },
     },
