@@ -48,6 +48,8 @@ export interface ErrorOptions {
   /** Further members of the problem document, such as `active_generation`. */
   members?: Record<string, unknown>
   headers?: Record<string, string>
+  /** Where the code alone does not say: may the same request succeed later without being changed? */
+  retryable?: boolean
   cause?: unknown
 }
 
@@ -61,6 +63,7 @@ export class AppError extends Error {
   readonly errors: { path: string; message: string }[] | undefined
   readonly members: Record<string, unknown> | undefined
   readonly headers: Record<string, string> | undefined
+  readonly retryable: boolean
 
   constructor(code: ErrorCode, options: ErrorOptions = {}) {
     const [status, title] = catalogue[code]
@@ -74,11 +77,7 @@ export class AppError extends Error {
     this.errors = options.errors
     this.members = options.members
     this.headers = options.headers
-  }
-
-  /** May the same request succeed later without being changed? */
-  get retryable(): boolean {
-    return this.status === 429 || (this.status >= 502 && this.code !== 'upstream_refused')
+    this.retryable = options.retryable ?? (status === 429 || (status >= 502 && code !== 'upstream_refused'))
   }
 }
 

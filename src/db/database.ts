@@ -17,7 +17,7 @@ import { createPool, lostOr } from './pool.ts'
 import { createTransactions, enterMs, type Transactions } from './transact.ts'
 import { inspectWall } from './wall.ts'
 
-export type { Caller, Transactions, Tx } from './transact.ts'
+export { CommitInDoubt, type Caller, type Transactions, type Tx } from './transact.ts'
 
 export interface Database extends Transactions {
   /** The same two entrances over a small pool of their own, for what must get through while requests queue. */

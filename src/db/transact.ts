@@ -42,7 +42,7 @@ export interface Transactions {
 }
 
 /** Until the database's first sign, waiting for a connection included, ms: a 503 is promised within two seconds. */
-export const enterMs = 1_500
+export const enterMs = 1_200
 /** Silence later in a transaction, ms: longer than the server's own statement timeout. */
 const silentMs = 12_000
 const attemptsMax = 3
@@ -183,11 +183,21 @@ const failed = (promise: Promise<unknown>) =>
     () => true,
   )
 
-export function unavailable(cause?: unknown, committing = false): AppError {
+/** The commit was sent and never acknowledged: what the transaction did is stored, or it is not. */
+export class CommitInDoubt extends AppError {
+  constructor(cause?: unknown) {
+    super('database_unavailable', {
+      detail: 'The database was lost while this request was being stored: read again to see whether it was.',
+      retryAfter: 2,
+      cause,
+    })
+  }
+}
+
+function unavailable(cause?: unknown, committing = false): AppError {
+  if (committing) return new CommitInDoubt(cause)
   return new AppError('database_unavailable', {
-    detail: committing
-      ? 'The database was lost while this request was being stored: read again to see whether it was.'
-      : 'The database cannot be reached at the moment. Nothing was changed by this request.',
+    detail: 'The database cannot be reached at the moment. Nothing was changed by this request.',
     retryAfter: 2,
     cause,
   })

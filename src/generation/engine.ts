@@ -4,8 +4,10 @@
  * States: open → draining (no new ones; running ones may finish) → closed. A generation is found from its start
  * until it has settled.
  */
+import type { Caller } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { startRun, type Generation, type GenerationSpec, type RunDeps } from './run.ts'
+import { abandon } from './settle.ts'
 
 export type { Generation, GenerationSpec, Settled } from './run.ts'
 export { createViewer } from './viewer.ts'
@@ -15,6 +17,13 @@ export interface Engine {
   /** @throws AppError `shutting_down` while draining: ask before storing a turn. */
   assertOpen(): void
   start(spec: GenerationSpec): Generation
+  /** For a turn whose COMMIT was never acknowledged: resolves when it locks nothing, should it be stored. */
+  abandon(turn: {
+    caller: Caller
+    generationId: string
+    conversationId: string
+    messageId: string
+  }): Promise<void>
   find(generationId: string): Generation | undefined
   running(): number
   /** Lets running generations finish for `graceMs`, then settles the rest as interrupted. */
@@ -23,6 +32,7 @@ export interface Engine {
 
 export function createEngine(deps: RunDeps): Engine {
   const generations = new Map<string, Generation>()
+  const abandoning = new Set<Promise<void>>()
   let draining = false
 
   return {
@@ -50,6 +60,11 @@ export function createEngine(deps: RunDeps): Engine {
       if (draining) generation.stop('interrupted')
       return generation
     },
+    abandon(turn) {
+      const abandoned = abandon(deps, turn)
+      abandoning.add(abandoned)
+      return abandoned.finally(() => abandoning.delete(abandoned))
+    },
     find: (generationId) => generations.get(generationId),
     running: () => generations.size,
     async drain(graceMs) {
@@ -63,6 +78,7 @@ export function createEngine(deps: RunDeps): Engine {
       clearTimeout(timer)
       for (const generation of generations.values()) generation.stop('interrupted')
       await all()
+      await Promise.all(abandoning)
     },
   }
 }

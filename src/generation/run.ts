@@ -5,12 +5,10 @@
  * is first decides the outcome. The terminal event is appended only after its transaction has been committed.
  * Nobody needs to watch: a run knows no viewer.
  */
-import { setTimeout as delay } from 'node:timers/promises'
 import { estimateTokens } from '../context/build.ts'
 import type { Caller, Transactions } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Logger } from '../logging.ts'
-import { readMessage } from '../messages/queries.ts'
 import type { Message, Usage } from '../messages/schemas.ts'
 import { isFreeModel } from '../upstream/chain.ts'
 import {
@@ -21,7 +19,7 @@ import {
 } from '../upstream/openrouter.ts'
 import type { LogEvent, TerminalEvent } from './events.ts'
 import { createLog, type Log } from './log.ts'
-import { settle, type Outcome, type Settlement } from './settle.ts'
+import { settlePatiently, type Outcome, type Settlement } from './settle.ts'
 
 export interface GenerationSpec {
   id: string
@@ -59,10 +57,6 @@ export interface RunDeps {
   nowMs: () => number
 }
 
-/** How long a settle is tried again while the database is away, ms. Then its viewers are told so. */
-const settlePatienceMs = 60_000
-const settleRetryMs = 250
-
 export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
   const { upstream, nowMs } = deps
   const log = createLog(spec.id)
@@ -72,10 +66,14 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
   const thoughts: string[] = []
   let firstTokenAtMs: number | undefined
   let asked: 'stopped' | 'interrupted' | undefined
+  let heard: Readonly<UpstreamAnswer> | undefined
 
   for (const event of spec.opening) log.append(event)
 
   const handlers = {
+    opened(answer: Readonly<UpstreamAnswer>) {
+      heard = answer
+    },
     text(content: string) {
       firstTokenAtMs ??= nowMs()
       pieces.push(content)
@@ -99,18 +97,18 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
       outcome: end.outcome,
       content,
       metadata: {
-        model: end.answer?.model ?? spec.request.model,
-        finish_reason: end.answer?.finishReason ?? null,
+        model: heard?.model ?? spec.request.model,
+        finish_reason: heard?.finishReason ?? null,
         processing_time_ms: Math.round(nowMs() - startedAtMs),
         first_token_ms: firstTokenAtMs === undefined ? null : Math.round(firstTokenAtMs - startedAtMs),
         ...(thoughts.length > 0 && { reasoning: thoughts.join('') }),
         ...(end.error !== undefined && { error: { code: end.error.code, message: end.error.message } }),
       },
-      upstreamId: end.answer?.upstreamId,
+      upstreamId: heard?.upstreamId,
       lastSeq: log.head() + 1,
       errorCode: end.error?.code,
       question: spec.question,
-      usage: usageOf(spec.request, content + thoughts.join(''), end.answer),
+      usage: usageOf(spec.request, content + thoughts.join(''), heard),
     }
     const { message, error } = await store(deps, settlement, spec.message, end.error)
     const terminal = terminalEvent(message, error)
@@ -133,18 +131,13 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     return { message, usage: message.usage, error }
   }
 
-  async function pull(): Promise<{ outcome: Outcome; answer?: UpstreamAnswer; error?: AppError }> {
+  async function pull(): Promise<{ outcome: Outcome; error?: AppError }> {
     try {
       const answer = await upstream.stream(spec.request, handlers, controller.signal)
-      if (asked !== undefined) return ended(asked, answer)
-      if (pieces.length === 0) return { outcome: 'failed', answer, error: emptyAnswer(answer) }
-      if (answer.finishReason === undefined)
-        return {
-          outcome: 'interrupted',
-          answer,
-          error: upstreamError('upstream_error', new Error('stream broke off')),
-        }
-      return { outcome: 'complete', answer }
+      if (asked !== undefined) return ended(asked)
+      if (pieces.length === 0) return { outcome: 'failed', error: emptyAnswer(answer) }
+      if (answer.finishReason !== undefined) return { outcome: 'complete' }
+      return { outcome: 'interrupted', error: upstreamError('upstream_error', new Error('stream broke off')) }
     } catch (error) {
       if (asked !== undefined) return ended(asked)
       return { outcome: 'failed', error: error instanceof AppError ? error : internal(error) }
@@ -166,17 +159,13 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
   }
 }
 
-function ended(asked: 'stopped' | 'interrupted', answer?: UpstreamAnswer) {
-  return {
-    outcome: asked,
-    ...(answer !== undefined && { answer }),
-    ...(asked === 'interrupted' && {
-      error: new AppError('shutting_down', {
-        detail: 'The server was restarted while this answer was being written. What had arrived is kept.',
-        retryAfter: 5,
-      }),
-    }),
-  }
+function ended(asked: 'stopped' | 'interrupted'): { outcome: Outcome; error?: AppError } {
+  if (asked === 'stopped') return { outcome: asked }
+  const error = new AppError('shutting_down', {
+    detail: 'The server was restarted while this answer was being written. What had arrived is kept.',
+    retryAfter: 5,
+  })
+  return { outcome: asked, error }
 }
 
 /** No text is no answer, whatever the finish reason says: shown as a success it would be a lie. */
@@ -229,35 +218,21 @@ function usageOf(
   }
 }
 
-/** Settles, and waits out a database that is away: text that was paid for is not thrown away for a restart. */
 async function store(
-  { transactions, log, nowMs }: RunDeps,
+  deps: RunDeps,
   settlement: Settlement,
   unsettled: Message,
   failure: AppError | undefined,
 ): Promise<{ message: Message; error: AppError | undefined }> {
-  const { caller, conversationId, messageId, generationId, content } = settlement
-  const startedAtMs = nowMs()
-  for (;;) {
-    try {
-      const message = await settle(transactions, settlement)
-      if (message !== undefined) return { message, error: failure }
-      const stored = await transactions.asCaller(caller, (tx) => readMessage(tx, conversationId, messageId))
-      // An earlier try of ours was committed, and its acknowledgement lost.
-      if (stored?.status === settlement.outcome && stored.content === content)
-        return { message: stored, error: failure }
-      // Somebody else was first (a reaper, a sweep): what is stored is what counts.
-      const error = new AppError('upstream_error', { detail: 'This answer was ended from elsewhere.' })
-      return { message: stored ?? unsettled, error }
-    } catch (error) {
-      const away = error instanceof AppError && error.code === 'database_unavailable'
-      log.error({ event: 'settle_failed', generationId, err: error }, 'settle failed')
-      if (!away || nowMs() - startedAtMs > settlePatienceMs) {
-        const told = error instanceof AppError ? error : internal(error)
-        return { message: { ...unsettled, content, status: 'failed' }, error: told }
-      }
-      await delay(settleRetryMs)
-    }
+  try {
+    const { message, ours } = await settlePatiently(deps, settlement)
+    if (message !== undefined && ours) return { message, error: failure }
+    // Somebody else was first (a reaper, a sweep): what is stored is what counts.
+    const error = new AppError('upstream_error', { detail: 'This answer was ended from elsewhere.' })
+    return { message: message ?? unsettled, error }
+  } catch (error) {
+    const told = error instanceof AppError ? error : internal(error)
+    return { message: { ...unsettled, content: settlement.content, status: 'failed' }, error: told }
   }
 }
 

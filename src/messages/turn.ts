@@ -11,7 +11,7 @@ import { v7 as uuidv7 } from 'uuid'
 import type { UserCaller } from '../auth/authenticate.ts'
 import { buildContext, pathMessagesMax } from '../context/build.ts'
 import { lockConversation, noteMessages, type LockedConversation } from '../conversations/queries.ts'
-import type { Database, Tx } from '../db/database.ts'
+import { CommitInDoubt, type Database, type Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Engine, Generation, GenerationSpec } from '../generation/engine.ts'
 import type { Links } from '../http/links.ts'
@@ -38,6 +38,8 @@ export interface TurnDeps {
 const regenerateTemperature = 0.8
 /** How long an interrupted generation may take to settle before the new turn gives up, ms. */
 const interruptPatienceMs = 10_000
+/** How long a refusal waits for a turn in doubt to be cleared away, ms. A 503 is promised within two seconds. */
+const abandonPatienceMs = 400
 
 /** @throws AppError conversation_not_found, generation_in_progress, invalid_parent, model_not_allowed, rate_limited. */
 export async function sendMessage(
@@ -50,7 +52,8 @@ export async function sendMessage(
   if (body.model !== undefined) deps.chain.assertAllowed(body.model, caller.tier)
   if (body.if_generating === 'interrupt') await interrupt(deps, caller, conversationId)
 
-  const { spec, userMessage } = await deps.db.asCaller(caller, async (tx) => {
+  let begun: Answer | undefined
+  const turn = deps.db.asCaller(caller, async (tx) => {
     const conversation = await claim(deps, tx, caller, conversationId)
     const parentId =
       body.parent_message_id === undefined ? conversation.current_message_id : body.parent_message_id
@@ -67,6 +70,7 @@ export async function sendMessage(
       metadata: {},
     }
     const answer = plan(deps, caller, conversation, body, { temperature: deps.temperature })
+    begun = answer
     const [, , , , path, [userMessage, assistantMessage]] = await tx.commit(() =>
       Promise.all([
         insertMessage(tx, conversationId, caller.userId, question),
@@ -84,6 +88,9 @@ export async function sendMessage(
       spec: specify(deps, caller, conversation, conversationId, answer, path, assistantMessage, userMessage),
     }
   })
+  const { spec, userMessage } = await turn.catch((error: unknown) =>
+    rethrow(deps, caller, conversationId, begun, error),
+  )
   return { userMessage, generation: deps.engine.start(spec) }
 }
 
@@ -98,7 +105,8 @@ export async function regenerate(
   deps.engine.assertOpen()
   if (body.model !== undefined) deps.chain.assertAllowed(body.model, caller.tier)
 
-  const spec = await deps.db.asCaller(caller, async (tx) => {
+  let begun: Answer | undefined
+  const turn = deps.db.asCaller(caller, async (tx) => {
     const [conversation, original] = await Promise.all([
       claim(deps, tx, caller, conversationId),
       readMessage(tx, conversationId, messageId),
@@ -111,6 +119,7 @@ export async function regenerate(
       temperature: regenerateTemperature,
       regeneratedFrom: messageId,
     })
+    begun = answer
     const [, , , path, stored] = await tx.commit(() =>
       Promise.all([
         insertMessage(tx, conversationId, caller.userId, answerRow(answer, questionId)),
@@ -123,7 +132,35 @@ export async function regenerate(
     if (stored === undefined) throw new Error('a stored turn cannot be read')
     return specify(deps, caller, conversation, conversationId, answer, path, stored)
   })
+  const spec = await turn.catch((error: unknown) => rethrow(deps, caller, conversationId, begun, error))
   return deps.engine.start(spec)
+}
+
+/** A turn that may be stored without us knowing must not be left waiting for an answer that nobody writes. */
+async function rethrow(
+  { engine }: TurnDeps,
+  caller: UserCaller,
+  conversationId: string,
+  begun: Answer | undefined,
+  error: unknown,
+): Promise<never> {
+  if (error instanceof CommitInDoubt && begun !== undefined) {
+    const { generationId, messageId } = begun
+    const abandoned = engine.abandon({ caller, conversationId, generationId, messageId })
+    // After a mere blip the next send finds the conversation free; a longer outage is not waited for.
+    await within(abandonPatienceMs, abandoned)
+  }
+  throw error
+}
+
+/** Waits for a promise, but no longer than this. */
+async function within(ms: number, promise: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const tooLong = new Promise((resolve) => {
+    timer = setTimeout(resolve, ms)
+  })
+  await Promise.race([promise, tooLong])
+  clearTimeout(timer)
 }
 
 /** Locks the conversation, and sees to it that one more generation may run: in it, and for this user. */
@@ -186,12 +223,7 @@ async function interrupt(deps: TurnDeps, caller: UserCaller, conversationId: str
   const generation = here && deps.engine.find(here.id)
   if (generation === undefined) return
   generation.stop('stopped')
-  let timer: NodeJS.Timeout | undefined
-  const tooLong = new Promise((resolve) => {
-    timer = setTimeout(resolve, interruptPatienceMs)
-  })
-  await Promise.race([generation.settled, tooLong])
-  clearTimeout(timer)
+  await within(interruptPatienceMs, generation.settled)
 }
 
 async function assertParent(tx: Tx, conversationId: string, parentId: string): Promise<void> {

@@ -20,9 +20,15 @@ const sentences: Partial<Record<ErrorCode, string>> = {
   upstream_error: 'The model failed to answer.',
 }
 
-export function upstreamError(code: ErrorCode, cause?: unknown, retryAfter?: number): AppError {
+export function upstreamError(
+  code: ErrorCode,
+  cause?: unknown,
+  retryAfter?: number,
+  retryable?: boolean,
+): AppError {
   const detail = sentences[code]
   return new AppError(code, {
+    ...(retryable !== undefined && { retryable }),
     ...(detail !== undefined && { detail }),
     ...(retryAfter !== undefined && { retryAfter }),
     cause,
@@ -36,12 +42,9 @@ export function failureToError(failure: UpstreamFailure): AppError {
   switch (status) {
     case 400:
     case 413:
-      return upstreamError(
-        /context.{0,20}length|maximum context|too long/i.test(message)
-          ? 'context_too_long'
-          : 'upstream_error',
-        cause,
-      )
+      if (/context.{0,20}length|maximum context|too long/i.test(message))
+        return upstreamError('context_too_long', cause)
+      return upstreamError('upstream_error', cause, undefined, false)
     case 401:
     case 403:
       return upstreamError('upstream_refused', cause)
@@ -58,7 +61,13 @@ export function failureToError(failure: UpstreamFailure): AppError {
     case 529:
       return upstreamError('upstream_unavailable', cause, retryAfter ?? 5)
     default:
-      return upstreamError('upstream_error', cause)
+      // What it calls our mistake (an unknown model, a wrong field) stays one when it is sent again.
+      return upstreamError(
+        'upstream_error',
+        cause,
+        undefined,
+        !(status !== undefined && status >= 400 && status < 500 && status !== 409),
+      )
   }
 }
 

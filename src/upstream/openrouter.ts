@@ -46,6 +46,8 @@ export interface UpstreamRequest {
 }
 
 export interface UpstreamHandlers {
+  /** The answer has begun. What it tells of itself fills in as it comes, and stays when it breaks off. */
+  opened(answer: Readonly<UpstreamAnswer>): void
   text(content: string): void
   reasoning(content: string): void
   /** Everything that one packet held has been handed over. */
@@ -210,6 +212,7 @@ async function readStream(
   })
   const { decoded } = decoder
   decoded.upstreamId = response.headers.get('x-generation-id') ?? undefined
+  handlers.opened(decoded)
 
   await new Promise<void>((resolve, reject) => {
     let events = 0

@@ -158,9 +158,10 @@ describe('a key set at a URL', () => {
 
   it('lets users in again as soon as it is back', async () => {
     let up = false
-    const { url } = await serve(
-      (_request, response) => void (up ? response.end(JSON.stringify(jwks)) : response.writeHead(503).end()),
-    )
+    const { url } = await serve((_request, response) => {
+      if (up) response.end(JSON.stringify(jwks))
+      else response.writeHead(503).end()
+    })
     const verifier = await verifierAt(url)
     await expect(verifier.verify(signed('ES256'))).rejects.toMatchObject({ code: 'keys_unavailable' })
     up = true

@@ -6,7 +6,7 @@ import type { Message } from '../../src/messages/schemas.ts'
 import { textOf, type OpenStream } from '../support/client.ts'
 import { prepareDatabase, startCluster, type Cluster } from '../support/cluster.ts'
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts'
-import { representations, takeTurn } from '../support/turn.ts'
+import { takeTurn } from '../support/turn.ts'
 import { startUnready, type UnreadyService } from '../support/unready.ts'
 
 /** What is promised for a 503. */
@@ -227,18 +227,17 @@ describe('an answer being written', () => {
     expect(await cluster.sql(database, 'select 1 from chat.usage_tracking')).toHaveLength(1)
   })
 
-  it.each(representations)('as %s: whose beginning may or may not be stored blocks nothing', async (as) => {
+  it('whose beginning may or may not be stored blocks nothing', async () => {
     const id = await warm()
     service.upstream.always(answer('All is well.'))
     const lost = proxy.loseCommit()
     const first = await service.ann.post(`/conversations/${id}/messages`, {
       content: 'stored?',
-      stream: as === 'sse',
     })
     await lost
     expect(first).toMatchObject({ status: 503, body: { code: 'database_unavailable' } })
     expect(String(first.body['detail'])).not.toContain('Nothing was changed')
-    const next = await takeTurn(service.ann, id, as)
+    const next = await takeTurn(service.ann, id, 'json')
     expect(next.assistant).toMatchObject({ content: 'All is well.', status: 'complete' })
   })
 })

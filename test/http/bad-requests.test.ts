@@ -145,6 +145,18 @@ describe('an id that is no UUID names nothing', () => {
   })
 })
 
+it('an id in capitals names what it names in small letters', async () => {
+  const capitals = answerId.toUpperCase()
+  for (const path of [
+    `/conversations/${id.toUpperCase()}`,
+    `/conversations/:id/messages/${capitals}`,
+    `/conversations/:id?leaf_id=${capitals}`,
+    `/conversations/:id/messages?before_id=${capitals}`,
+    `/conversations/:id/messages?after_id=${capitals}&leaf_id=:answer`,
+  ])
+    expect(await asked({ path })).toMatchObject({ status: 200 })
+})
+
 describe('a URL', () => {
   it.each(['%', '%z', '%zz', '%0', '%ff', '%c0%80', '%ed%a0%80', 'x%'])(
     'with %s in its path is 400',
@@ -194,6 +206,7 @@ describe('methods', () => {
     ['/health', ['GET', 'HEAD']],
     ['/health/live', ['GET', 'HEAD']],
     ['/api/chat/health/ready', ['GET', 'HEAD']],
+    ['/docs', ['GET', 'HEAD']],
     ['/docs/openapi.json', ['GET', 'HEAD']],
     ['/conversations', ['GET', 'HEAD', 'POST']],
     ['/conversations/:id', ['DELETE', 'GET', 'HEAD', 'PATCH', 'PUT']],

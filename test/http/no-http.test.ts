@@ -97,6 +97,14 @@ it(
   },
 )
 
+it('an expectation that nobody knows is no reason to refuse', async () => {
+  const answer = await sendRaw(service.origin, request('host: x', 'expect: wonders', 'connection: close'))
+  expect([answer.status, answer.headers.get('content-type')]).toEqual([
+    200,
+    'application/json; charset=utf-8',
+  ])
+})
+
 it('answers everybody else as before', async () => {
   expect((await service.anonymous.get('/health')).status).toBe(200)
 })

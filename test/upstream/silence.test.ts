@@ -161,7 +161,8 @@ describe.each(representations)('as %s', (as) => {
         visits.push(request.headers.authorization ?? 'no key')
         response.end()
       })
-      const { service, ann } = await start({})
+      const { service, ann } = plain
+      service.upstream.forget()
       service.upstream.script(demo.redirect(`${target}/chat/completions`, status))
       const turn = await takeTurn(ann, await ann.conversation(), as)
       expect(turn.error?.code).toBe('upstream_error')
