@@ -1,0 +1,112 @@
+/** An answer before its first word: which model, with what, from which path; as a row and as an order to the engine. */
+import { createHmac } from 'node:crypto'
+import { sql } from 'drizzle-orm'
+import { v7 as uuidv7 } from 'uuid'
+import type { UserCaller } from '../auth/authenticate.ts'
+import { buildContext } from '../context/build.ts'
+import type { LockedConversation } from '../conversations/queries.ts'
+import type { Tx } from '../db/database.ts'
+import type { GenerationSpec } from '../generation/engine.ts'
+import { isFreeModel, type ModelChain } from '../upstream/chain.ts'
+import type { NewMessage, readPathTexts } from './queries.ts'
+import type { Message, RegenerateBody } from './schemas.ts'
+
+/** An answer that is about to be generated. */
+export interface Answer {
+  generationId: string
+  messageId: string
+  model: string
+  requestedModel: string | null
+  params: { temperature: number; max_tokens: number }
+  regeneratedFrom: string | undefined
+}
+
+export function plan(
+  { chain, limits }: { chain: ModelChain; limits: { answerTokensMax: number } },
+  caller: UserCaller,
+  conversation: LockedConversation,
+  wish: RegenerateBody,
+  usual: { temperature: number; regeneratedFrom?: string },
+): Answer {
+  return {
+    generationId: uuidv7(),
+    messageId: uuidv7(),
+    model: chain.choose({ requested: wish.model, conversationModel: conversation.model, tier: caller.tier }),
+    requestedModel: wish.model ?? conversation.model,
+    params: {
+      temperature: wish.temperature ?? usual.temperature,
+      max_tokens: Math.min(wish.max_tokens ?? limits.answerTokensMax, limits.answerTokensMax),
+    },
+    regeneratedFrom: usual.regeneratedFrom,
+  }
+}
+
+export const answerRow = (answer: Answer, parentId: string): NewMessage => ({
+  id: answer.messageId,
+  parentId,
+  senderType: 'assistant' as const,
+  senderId: answer.model,
+  content: '',
+  contentType: 'text' as const,
+  status: 'streaming' as const,
+  metadata: {
+    model: answer.model,
+    requested_model: answer.requestedModel,
+    is_free_model: isFreeModel(answer.model),
+    fallbacks: [],
+    generation_params: answer.params,
+    ...(answer.regeneratedFrom !== undefined && { regenerated_from: answer.regeneratedFrom }),
+  },
+})
+
+export async function insertGeneration(
+  tx: Tx,
+  conversationId: string,
+  userId: string,
+  answer: Answer,
+): Promise<void> {
+  await tx.execute(sql`
+    insert into chat.generations (id, conversation_id, message_id, user_id, status, model)
+    values (${answer.generationId}, ${conversationId}, ${answer.messageId}, ${userId}, 'running', ${answer.model})`)
+}
+
+export function specify(
+  deps: { limits: { historyTokensMax: number }; pseudonymKey: string },
+  caller: UserCaller,
+  conversation: LockedConversation,
+  conversationId: string,
+  answer: Answer,
+  path: Awaited<ReturnType<typeof readPathTexts>>,
+  message: Message,
+  userMessage?: Message,
+): GenerationSpec {
+  return {
+    id: answer.generationId,
+    caller,
+    conversationId,
+    message,
+    question: path[0]?.content ?? '',
+    request: {
+      model: answer.model,
+      messages: buildContext(path, {
+        contextType: conversation.context_type,
+        isFreeModel: isFreeModel(answer.model),
+        tokensMax: deps.limits.historyTokensMax,
+      }),
+      temperature: answer.params.temperature,
+      maxTokens: answer.params.max_tokens,
+      user: createHmac('sha256', deps.pseudonymKey).update(caller.userId).digest('hex').slice(0, 32),
+      sessionId: conversationId,
+    },
+    opening: [
+      ...(userMessage === undefined ? [] : [{ type: 'user_message' as const, message: userMessage }]),
+      {
+        type: 'assistant_start',
+        message,
+        generation_id: answer.generationId,
+        model: answer.model,
+        estimated_response_time_ms: null,
+      },
+    ],
+  }
+}
