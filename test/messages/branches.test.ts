@@ -36,7 +36,9 @@ function lastContext(): string[] {
   const request = service.upstream.requests.at(-1)
   const messages = request?.body.messages ?? []
   expect(messages[0]?.role).toBe('system')
-  return messages.slice(1).map(({ role, content }) => `${role}: ${String(content)}`)
+  return messages
+    .slice(1)
+    .map(({ role, content }) => `${role}: ${typeof content === 'string' ? content : JSON.stringify(content)}`)
 }
 
 const contents = (messages: Message[]) => messages.map(({ content }) => content)
