@@ -7,7 +7,7 @@
 import type { ContextType } from '../conversations/schemas.ts'
 import type { UpstreamMessage } from '../upstream/openrouter.ts'
 import { systemPrompt } from './prompts.ts'
-import { estimateTokens } from './tokens.ts'
+import { bytesPerToken, estimateTokens } from './tokens.ts'
 
 export { estimateTokens } from './tokens.ts'
 
@@ -16,8 +16,8 @@ export interface PathMessage {
   content: string
 }
 
-/** Messages of a path that are read at most: a budget of tokens bounds the text, this the number of rows. */
-export const pathMessagesMax = 500
+/** Bytes of a path that are worth reading for a budget of tokens. */
+export const pathBytesMax = (tokensMax: number): number => tokensMax * bytesPerToken
 
 /** @param path newest first, as it is walked from a leaf to its root. */
 export function buildContext(

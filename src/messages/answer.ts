@@ -8,7 +8,7 @@ import type { LockedConversation } from '../conversations/queries.ts'
 import type { Tx } from '../db/database.ts'
 import type { GenerationSpec } from '../generation/engine.ts'
 import { isFreeModel, type ModelChain } from '../upstream/chain.ts'
-import type { NewMessage, readPathTexts } from './queries.ts'
+import { messageColumns, messageValues, type NewMessage, type readPathTexts } from './queries.ts'
 import type { Message, RegenerateBody } from './schemas.ts'
 
 /** An answer that is about to be generated. */
@@ -59,15 +59,27 @@ export const answerRow = (answer: Answer, parentId: string): NewMessage => ({
   },
 })
 
-export async function insertGeneration(
+/** Stores a turn in one statement: the question where it is a new one, the empty answer, its generation. */
+export async function storeTurn(
   tx: Tx,
   conversationId: string,
   userId: string,
+  question: NewMessage | undefined,
+  row: NewMessage,
   answer: Answer,
 ): Promise<void> {
+  const rows = question === undefined ? [row] : [question, row]
+  const values = rows.map((message) => messageValues(conversationId, userId, message))
   await tx.execute(sql`
-    insert into chat.generations (id, conversation_id, message_id, user_id, status, model)
-    values (${answer.generationId}, ${conversationId}, ${answer.messageId}, ${userId}, 'running', ${answer.model})`)
+    with stored as (
+      insert into chat.messages (${messageColumns}) values ${sql.join(values, sql`, `)}
+    ), generating as (
+      insert into chat.generations (id, conversation_id, message_id, user_id, status, model)
+      values (${answer.generationId}, ${conversationId}, ${row.id}, ${userId}, 'running', ${answer.model})
+    )
+    update chat.conversations set current_message_id = ${row.id}, message_count = message_count + ${rows.length},
+      last_message_at = now(), updated_at = now()
+    where id = ${conversationId}`)
 }
 
 export function specify(
@@ -78,7 +90,7 @@ export function specify(
   answer: Answer,
   path: Awaited<ReturnType<typeof readPathTexts>>,
   message: Message,
-  userMessage?: Message,
+  userMessage: Message | undefined,
 ): GenerationSpec {
   return {
     id: answer.generationId,

@@ -70,17 +70,17 @@ export async function readMessage(tx: Tx, conversationId: string, id: string): P
   return message
 }
 
-/** The user's and the assistant's message of a turn just stored. */
-export async function readPair(
+/** One or two messages of a turn just stored, oldest first. */
+export async function readTurn(
   tx: Tx,
   conversationId: string,
-  first: string,
-  second: string,
+  question: string,
+  answer: string,
 ): Promise<Message[]> {
   return select(
     tx,
     sql`select ${columns} from chat.messages m
-      where m.conversation_id = ${conversationId} and m.id in (${first}, ${second}) order by m.id`,
+      where m.conversation_id = ${conversationId} and m.id in (${question}, ${answer}) order by m.id`,
   )
 }
 
@@ -93,6 +93,9 @@ const upwards = (conversationId: string, leaf: string, stepsMax: number): SQL =>
     join chat.messages m on m.conversation_id = ${conversationId} and m.id = path.parent_message_id
     where path.step < ${stepsMax}
   )`
+
+/** Messages of a path that are read for a context at most: its bytes bound the text, this the rows. */
+const contextStepsMax = 1_000
 
 /** Longest path that is walked: a bound against a table gone wrong, far beyond any conversation. */
 const pathStepsMax = 1_000_000
@@ -164,18 +167,23 @@ export async function readTree(tx: Tx, conversationId: string): Promise<Message[
   )
 }
 
-/** Role and text of the newest messages of a path, newest first: what a context is built from. */
+/** Role and text of a path's newest messages, newest first, a little more than `bytesMax` in all: for a context. */
 export async function readPathTexts(
   tx: Tx,
   conversationId: string,
   leaf: string,
-  limit: number,
+  bytesMax: number,
 ): Promise<{ role: Message['sender_type']; content: string }[]> {
-  return tx.execute<{ role: Message['sender_type']; content: string }>(
-    sql`with recursive ${upwards(conversationId, leaf, limit)}
-      select m.sender_type as role, m.content from path
-      join chat.messages m on m.conversation_id = ${conversationId} and m.id = path.id order by path.step`,
-  )
+  return tx.execute<{ role: Message['sender_type']; content: string }>(sql`
+    with recursive path as (
+      select parent_message_id, sender_type, content, 1 as step, octet_length(content) as bytes
+      from chat.messages where conversation_id = ${conversationId} and id = ${leaf}
+      union all
+      select m.parent_message_id, m.sender_type, m.content, path.step + 1, path.bytes + octet_length(m.content)
+      from path join chat.messages m on m.conversation_id = ${conversationId} and m.id = path.parent_message_id
+      where path.bytes < ${bytesMax} and path.step < ${contextStepsMax}
+    )
+    select sender_type as role, content from path order by step`)
 }
 
 /** The ids of a whole path, root first, and whether its end is still being written. */
@@ -197,19 +205,13 @@ export interface NewMessage {
   metadata: Record<string, unknown>
 }
 
-export async function insertMessage(
-  tx: Tx,
-  conversationId: string,
-  userId: string,
-  message: NewMessage,
-): Promise<void> {
-  await tx.execute(sql`
-    insert into chat.messages (conversation_id, id, user_id, parent_message_id, sender_type, sender_id, content,
-      content_type, status, metadata)
-    values (${conversationId}, ${message.id}, ${userId}, ${message.parentId}, ${message.senderType},
-      ${message.senderId}, ${message.content}, ${message.contentType}, ${message.status},
-      ${JSON.stringify(message.metadata)}::jsonb)`)
-}
+/** A row to insert into `chat.messages`, in the order of `messageColumns`. */
+export const messageColumns = sql`
+  conversation_id, id, user_id, parent_message_id, sender_type, sender_id, content, content_type, status, metadata`
+
+export const messageValues = (conversationId: string, userId: string, message: NewMessage): SQL => sql`
+  (${conversationId}, ${message.id}, ${userId}, ${message.parentId}, ${message.senderType}, ${message.senderId},
+    ${message.content}, ${message.contentType}, ${message.status}, ${JSON.stringify(message.metadata)}::jsonb)`
 
 /** The end of an answer: its text, its status, and what is known about how it came to be. */
 export async function settleMessage(

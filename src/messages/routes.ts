@@ -65,6 +65,7 @@ export async function messageRoutes(
       const { generation, userMessage } = await sendMessage(turns, userOf(request), id, request.body)
       if (wantsStream(request, request.body)) return stream(reply, generation)
       const { message, usage, error } = await generation.settled
+      if (userMessage === undefined) throw new Error('a send stored no question')
       const answer = { user_message: userMessage, assistant_message: message }
       if (error !== undefined) throw withMessages(error, answer)
       return { ...answer, usage }
@@ -93,7 +94,7 @@ export async function messageRoutes(
     async (request, reply) => {
       const id = idOrMissing(request.params.id, 'conversation_not_found')
       const messageId = idOrMissing(request.params.message_id, 'message_not_found')
-      const generation = await regenerate(turns, userOf(request), id, messageId, request.body)
+      const { generation } = await regenerate(turns, userOf(request), id, messageId, request.body)
       if (wantsStream(request, request.body)) return stream(reply, generation)
       const { message, usage, error } = await generation.settled
       const answer = { new_message: message, original_message_id: messageId }

@@ -8,16 +8,16 @@
 import { sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
 import type { UserCaller } from '../auth/authenticate.ts'
-import { pathMessagesMax } from '../context/build.ts'
-import { noteMessages } from '../conversations/queries.ts'
+import { pathBytesMax } from '../context/build.ts'
+import type { LockedConversation } from '../conversations/queries.ts'
 import { CommitInDoubt, type Database, type Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Engine, Generation } from '../generation/engine.ts'
 import type { Links } from '../http/links.ts'
 import type { ModelChain } from '../upstream/chain.ts'
-import { answerRow, insertGeneration, plan, specify, type Answer } from './answer.ts'
+import { answerRow, plan, specify, storeTurn, type Answer } from './answer.ts'
 import { claim, interrupt, within } from './claim.ts'
-import { insertMessage, readMessage, readPair, readPathTexts } from './queries.ts'
+import { readMessage, readPathTexts, readTurn, type NewMessage } from './queries.ts'
 import type { Message, RegenerateBody, SendBody } from './schemas.ts'
 
 export interface TurnDeps {
@@ -40,57 +40,36 @@ const regenerateTemperature = 0.8
 /** How long a refusal waits for a turn in doubt to be cleared away, ms. A 503 is promised within two seconds. */
 const abandonPatienceMs = 400
 
+export interface Turn {
+  generation: Generation
+  /** The question where this turn stored it; a regenerate answers one that was there. */
+  userMessage: Message | undefined
+}
+
 /** @throws AppError conversation_not_found, generation_in_progress, invalid_parent, model_not_allowed, rate_limited. */
 export async function sendMessage(
   deps: TurnDeps,
   caller: UserCaller,
   conversationId: string,
   body: SendBody,
-): Promise<{ generation: Generation; userMessage: Message }> {
-  deps.engine.assertOpen()
-  if (body.model !== undefined) deps.chain.assertAllowed(body.model, caller.tier)
+): Promise<Turn> {
+  assertPossible(deps, caller, body)
   if (body.if_generating === 'interrupt') await interrupt(deps, caller, conversationId)
-
-  let begun: Answer | undefined
-  const turn = deps.db.asCaller(caller, async (tx) => {
-    const conversation = await claim(deps, tx, caller, conversationId)
-    const parentId =
-      body.parent_message_id === undefined ? conversation.current_message_id : body.parent_message_id
-    if (parentId !== null && body.parent_message_id !== undefined)
-      await assertParent(tx, conversationId, parentId)
-    const question = {
+  return begin(deps, caller, conversationId, body, async (tx, conversation) => {
+    const given = body.parent_message_id
+    if (given != null) await assertParent(tx, conversationId, given)
+    const question: NewMessage = {
       id: uuidv7(),
-      parentId,
-      senderType: 'user' as const,
+      parentId: given === undefined ? conversation.current_message_id : given,
+      senderType: 'user',
       senderId: caller.userId,
       content: body.content,
       contentType: body.content_type,
-      status: 'complete' as const,
+      status: 'complete',
       metadata: {},
     }
-    const answer = plan(deps, caller, conversation, body, { temperature: deps.temperature })
-    begun = answer
-    const [, , , , path, [userMessage, assistantMessage]] = await tx.commit(() =>
-      Promise.all([
-        insertMessage(tx, conversationId, caller.userId, question),
-        insertMessage(tx, conversationId, caller.userId, answerRow(answer, question.id)),
-        insertGeneration(tx, conversationId, caller.userId, answer),
-        noteMessages(tx, conversationId, { count: 2, leaf: answer.messageId }),
-        readPathTexts(tx, conversationId, question.id, pathMessagesMax),
-        readPair(tx, conversationId, question.id, answer.messageId),
-      ]),
-    )
-    if (userMessage === undefined || assistantMessage === undefined)
-      throw new Error('a stored turn cannot be read')
-    return {
-      userMessage,
-      spec: specify(deps, caller, conversation, conversationId, answer, path, assistantMessage, userMessage),
-    }
+    return { question, questionId: question.id, temperature: deps.temperature }
   })
-  const { spec, userMessage } = await turn.catch((error: unknown) =>
-    rethrow(deps, caller, conversationId, begun, error),
-  )
-  return { userMessage, generation: deps.engine.start(spec) }
 }
 
 /** @throws as `sendMessage`, and message_not_found, not_an_answer. */
@@ -100,39 +79,65 @@ export async function regenerate(
   conversationId: string,
   messageId: string,
   body: RegenerateBody,
-): Promise<Generation> {
-  deps.engine.assertOpen()
-  if (body.model !== undefined) deps.chain.assertAllowed(body.model, caller.tier)
-
-  let begun: Answer | undefined
-  const turn = deps.db.asCaller(caller, async (tx) => {
-    const [conversation, original] = await Promise.all([
-      claim(deps, tx, caller, conversationId),
-      readMessage(tx, conversationId, messageId),
-    ])
+): Promise<Turn> {
+  assertPossible(deps, caller, body)
+  return begin(deps, caller, conversationId, body, async (tx) => {
+    const original = await readMessage(tx, conversationId, messageId)
     if (original === undefined) throw new AppError('message_not_found')
     const questionId = original.parent_message_id
     if (original.sender_type !== 'assistant' || questionId === null)
       throw new AppError('not_an_answer', { detail: 'This message is not the answer to another one.' })
-    const answer = plan(deps, caller, conversation, body, {
-      temperature: regenerateTemperature,
-      regeneratedFrom: messageId,
-    })
+    return { questionId, temperature: regenerateTemperature, regeneratedFrom: messageId }
+  })
+}
+
+/** What can be refused without looking at the conversation, before anything is stopped or stored. */
+function assertPossible({ engine, chain }: TurnDeps, caller: UserCaller, wish: RegenerateBody): void {
+  engine.assertOpen()
+  if (wish.model !== undefined) chain.assertAllowed(wish.model, caller.tier)
+}
+
+/** What is to be answered: a new question, or one that is there. */
+interface Occasion {
+  question?: NewMessage
+  questionId: string
+  /** Unless the caller wishes another. */
+  temperature: number
+  regeneratedFrom?: string
+}
+
+/** @param find looks at the locked conversation, and says what is to be answered. */
+async function begin(
+  deps: TurnDeps,
+  caller: UserCaller,
+  conversationId: string,
+  wish: RegenerateBody,
+  find: (tx: Tx, conversation: LockedConversation) => Promise<Occasion>,
+): Promise<Turn> {
+  let begun: Answer | undefined
+  const stored = deps.db.asCaller(caller, async (tx) => {
+    const conversation = await claim(deps, tx, caller, conversationId)
+    const { question, questionId, ...usual } = await find(tx, conversation)
+    const answer = plan(deps, caller, conversation, wish, usual)
     begun = answer
-    const [, , , path, stored] = await tx.commit(() =>
+    const bytesMax = pathBytesMax(deps.limits.historyTokensMax)
+    const [, path, messages] = await tx.commit(() =>
       Promise.all([
-        insertMessage(tx, conversationId, caller.userId, answerRow(answer, questionId)),
-        insertGeneration(tx, conversationId, caller.userId, answer),
-        noteMessages(tx, conversationId, { count: 1, leaf: answer.messageId }),
-        readPathTexts(tx, conversationId, questionId, pathMessagesMax),
-        readMessage(tx, conversationId, answer.messageId),
+        storeTurn(tx, conversationId, caller.userId, question, answerRow(answer, questionId), answer),
+        readPathTexts(tx, conversationId, questionId, bytesMax),
+        readTurn(tx, conversationId, question?.id ?? answer.messageId, answer.messageId),
       ]),
     )
-    if (stored === undefined) throw new Error('a stored turn cannot be read')
-    return specify(deps, caller, conversation, conversationId, answer, path, stored)
+    const message = messages.at(-1)
+    if (message === undefined) throw new Error('a stored turn cannot be read')
+    const userMessage = question === undefined ? undefined : messages[0]
+    const spec = specify(deps, caller, conversation, conversationId, answer, path, message, userMessage)
+    return { spec, userMessage }
   })
-  const spec = await turn.catch((error: unknown) => rethrow(deps, caller, conversationId, begun, error))
-  return deps.engine.start(spec)
+  const { spec, userMessage } = await stored.catch((error: unknown) =>
+    rethrow(deps, caller, conversationId, begun, error),
+  )
+  return { userMessage, generation: deps.engine.start(spec) }
 }
 
 /** A turn that may be stored without us knowing must not be left waiting for an answer that nobody writes. */
