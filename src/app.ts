@@ -4,12 +4,14 @@
  */
 import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { validatorCompiler } from 'fastify-type-provider-zod'
+import { v7 as uuidv7 } from 'uuid'
 import { authenticate, createServiceKeyCheck } from './auth/authenticate.ts'
 import { createTokenVerifier, type TokenKeys } from './auth/tokens.ts'
 import { secretCharsMin, type Config } from './config.ts'
 import { conversationRoutes } from './conversations/routes.ts'
 import { createDatabase } from './db/database.ts'
-import { createEngine, settleOrphans } from './generation/engine.ts'
+import { createEngine, createJournal, createMirrors, createReaper, reap } from './generation/engine.ts'
+import { generationRoutes } from './generation/routes.ts'
 import { registerJsonBodies } from './http/body.ts'
 import {
   answerClientError,
@@ -57,6 +59,8 @@ const connectionsCheckMs = 5_000
 const viewersGraceMs = 3_000
 /** What other requests get to finish after that, ms. */
 const lingerMs = 1_000
+/** How often the logs of other instances' generations are read, ms. */
+const mirrorPollMs = 100
 
 export async function createApp(config: Config, resolved: Resolved, log: Logger): Promise<App> {
   const links = createLinks(config.BASE_PATH)
@@ -85,7 +89,24 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     ),
     freeOnly: config.USE_FREE_MODELS_ONLY,
   })
-  const engine = createEngine({ upstream, transactions: db.settling, log, nowMs: () => performance.now() })
+  const instanceId = uuidv7()
+  const nowMs = () => performance.now()
+  const journal = createJournal({
+    transactions: db.settling,
+    log,
+    instanceId,
+    nowMs,
+    flushMs: config.JOURNAL_FLUSH_MS,
+    stallMs: config.JOURNAL_STALL_MS,
+  })
+  const mirrors = createMirrors({
+    transactions: db,
+    pollMs: mirrorPollMs,
+    onError: (error) =>
+      log.error({ event: 'mirror_failed', err: error }, 'other instances cannot be watched'),
+  })
+  const reaper = createReaper({ transactions: db.settling, log })
+  const engine = createEngine({ upstream, transactions: db.settling, journal, log, nowMs })
   const sse = createSseResponses({ pingMs: config.STREAM_PING_MS })
   const turns = {
     db,
@@ -98,6 +119,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
       answerTokensMax: config.MAX_TOKENS,
     },
     temperature: config.TEMPERATURE,
+    instanceId,
     pseudonymKey: resolved.pseudonymKey,
   }
 
@@ -156,6 +178,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     async (api) => {
       await api.register(healthRoutes, { ...health, hide: true })
       await api.register(conversationRoutes, { db, engine, chain, links })
+      await api.register(generationRoutes, { db, engine, mirrors, sse, links })
       await api.register(messageRoutes, { turns, sse, contentCharsMax: config.MAX_MESSAGE_LENGTH })
     },
     { prefix: config.BASE_PATH },
@@ -168,7 +191,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
       if (!stopping.signal.aborted) throw error
     })
     if (!resolved.exclusive || stopping.signal.aborted) return
-    const orphans = await settleOrphans(db)
+    const orphans = await reap(db, 0)
     if (orphans > 0)
       log.warn({ event: 'orphans_settled', count: orphans }, 'answers cut off by a crash were settled')
   }
@@ -181,6 +204,9 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
       closing ??= (async () => {
         stopping.abort()
         await engine.drain(graceMs)
+        // Viewers of other instances' answers are simply ended: they resume elsewhere.
+        mirrors.close()
+        reaper.close()
         await sse.drain(viewersGraceMs)
         // A connection that never asked for anything (a browser's spare one) would hold the stop for ever.
         const lingering = setTimeout(() => http.server.closeAllConnections(), lingerMs)

@@ -118,6 +118,8 @@ const schema = z
     LOG_FILE: z.string().optional(),
     CORS_ORIGINS: list.optional(),
     TRUSTED_PROXIES: list.default([]),
+    JOURNAL_FLUSH_MS: integer(10, 1_000).default(100),
+    JOURNAL_STALL_MS: integer(1_000, 600_000).default(10_000),
     SHUTDOWN_GRACE_MS: integer(0, 600_000).default(10_000),
     STREAM_PING_MS: milliseconds.default(15_000),
   })

@@ -11,6 +11,7 @@ const catalogue = {
   route_not_found: [404, 'No such route'],
   conversation_not_found: [404, 'Conversation not found'],
   message_not_found: [404, 'Message not found'],
+  generation_not_found: [404, 'Generation not found'],
   method_not_allowed: [405, 'Method not allowed'],
   generation_in_progress: [409, 'An answer is being generated'],
   conversation_archived: [409, 'Conversation is archived'],

@@ -11,7 +11,10 @@ import { abandon } from './settle.ts'
 
 export type { Generation, GenerationSpec, Settled } from './run.ts'
 export { createViewer } from './viewer.ts'
-export { settleOrphans } from './settle.ts'
+export { attach, parseCursor, readGeneration } from './resume.ts'
+export { createJournal, type Journal } from './journal.ts'
+export { createMirrors, type Mirrors } from './mirror.ts'
+export { createReaper, reap } from './reaper.ts'
 
 export interface Engine {
   /** @throws AppError `shutting_down` while draining: ask before storing a turn. */

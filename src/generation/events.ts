@@ -24,6 +24,7 @@ export type LogEvent =
       model: string
       estimated_response_time_ms: number | null
     }
+  | { type: 'snapshot'; message: Message }
   | TextEvent
   | TerminalEvent
 

@@ -17,7 +17,8 @@ import {
   type UpstreamAnswer,
   type UpstreamRequest,
 } from '../upstream/openrouter.ts'
-import type { LogEvent, TerminalEvent } from './events.ts'
+import type { FrameError, LogEvent, TerminalEvent } from './events.ts'
+import type { Journal } from './journal.ts'
 import { createLog, type Log } from './log.ts'
 import { settlePatiently, type Outcome, type Settlement } from './settle.ts'
 
@@ -46,11 +47,15 @@ export interface Generation {
   readonly messageId: string
   readonly log: Log
   readonly settled: Promise<Settled>
-  /** Closes the upstream now; the text so far is kept. Idempotent. */
-  stop(outcome: 'stopped' | 'interrupted'): void
+  /** Closes the upstream now; the text so far is kept. Idempotent: the first reason counts. */
+  stop(reason: StopReason): void
 }
 
+/** Asked for by its user, by a shutdown, or by the journal: it cannot keep what is said, or somebody else settled it. */
+export type StopReason = 'stopped' | 'interrupted' | 'stalled' | 'lost'
+
 export interface RunDeps {
+  journal: Journal
   upstream: Upstream
   transactions: Transactions
   log: Logger
@@ -65,7 +70,7 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
   const pieces: string[] = []
   const thoughts: string[] = []
   let firstTokenAtMs: number | undefined
-  let asked: 'stopped' | 'interrupted' | undefined
+  let asked: StopReason | undefined
   let heard: Readonly<UpstreamAnswer> | undefined
 
   for (const event of spec.opening) log.append(event)
@@ -86,8 +91,20 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     packet: () => log.wake(),
   }
 
+  const entry = deps.journal.open({
+    id: spec.id,
+    log,
+    tell: (verdict) => stop(verdict === 'stop' ? 'stopped' : verdict),
+  })
+
+  function stop(reason: StopReason): void {
+    asked ??= reason
+    controller.abort()
+  }
+
   async function live(): Promise<Settled> {
     const end = await pull()
+    const storedSeq = await entry.leave()
     const content = pieces.join('')
     const settlement: Settlement = {
       caller: spec.caller,
@@ -106,6 +123,10 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
       },
       upstreamId: heard?.upstreamId,
       lastSeq: log.head() + 1,
+      storedSeq,
+      tail: eventsAfter(log, storedSeq),
+      terminal:
+        end.error === undefined ? { type: 'complete' } : { type: 'error', error: frameError(end.error) },
       errorCode: end.error?.code,
       question: spec.question,
       usage: usageOf(spec.request, content + thoughts.join(''), heard),
@@ -152,20 +173,34 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     messageId: spec.message.id,
     log,
     settled,
-    stop(outcome) {
-      asked ??= outcome
-      controller.abort()
-    },
+    stop,
   }
 }
 
-function ended(asked: 'stopped' | 'interrupted'): { outcome: Outcome; error?: AppError } {
-  if (asked === 'stopped') return { outcome: asked }
-  const error = new AppError('shutting_down', {
-    detail: 'The server was restarted while this answer was being written. What had arrived is kept.',
-    retryAfter: 5,
-  })
-  return { outcome: asked, error }
+function ended(asked: StopReason): { outcome: Outcome; error?: AppError } {
+  switch (asked) {
+    case 'stopped':
+      return { outcome: 'stopped' }
+    case 'interrupted':
+      return {
+        outcome: 'interrupted',
+        error: new AppError('shutting_down', {
+          detail: 'The server was restarted while this answer was being written. What had arrived is kept.',
+          retryAfter: 5,
+        }),
+      }
+    case 'stalled':
+    case 'lost':
+      return {
+        outcome: 'failed',
+        error: new AppError('database_unavailable', {
+          detail: 'This answer was ended since it could not be stored as it came.',
+          retryAfter: 5,
+        }),
+      }
+    default:
+      return asked satisfies never
+  }
 }
 
 /** No text is no answer, whatever the finish reason says: shown as a success it would be a lie. */
@@ -236,16 +271,17 @@ async function store(
   }
 }
 
-export function terminalEvent(message: Message, error: AppError | undefined): TerminalEvent {
+function terminalEvent(message: Message, error: AppError | undefined): TerminalEvent {
   if (error === undefined) return { type: 'complete', message, usage: message.usage }
-  return {
-    type: 'error',
-    error: {
-      code: error.code,
-      message: error.message,
-      retryable: error.retryable,
-      ...(error.retryAfter !== undefined && { retry_after: error.retryAfter }),
-    },
-    message,
-  }
+  return { type: 'error', error: frameError(error), message }
+}
+
+function frameError({ code, message, retryable, retryAfter }: AppError): FrameError {
+  return { code, message, retryable, ...(retryAfter !== undefined && { retry_after: retryAfter }) }
+}
+
+function eventsAfter(log: Log, seq: number): LogEvent[] {
+  const events: LogEvent[] = []
+  for (let next = log.next(seq); next !== undefined; next = log.next(next.seq)) events.push(next.event)
+  return events
 }

@@ -8,12 +8,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
 import { noteAnswer } from '../conversations/queries.ts'
-import type { Caller, Transactions } from '../db/database.ts'
+import type { Caller, Transactions, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Logger } from '../logging.ts'
 import { readMessage, settleMessage } from '../messages/queries.ts'
 import type { Message } from '../messages/schemas.ts'
 import { insertUsage, type UsageRow } from '../usage/queries.ts'
+import type { LogEvent } from './events.ts'
+import type { StoredTerminal } from './mirror.ts'
 
 export type Outcome = 'complete' | 'stopped' | 'failed' | 'interrupted'
 
@@ -28,6 +30,10 @@ export interface Settlement {
   upstreamId: string | undefined
   /** The terminal event's number. */
   lastSeq: number
+  /** The last seq that the journal holds, and the events behind it: they are stored with the settle. */
+  storedSeq: number
+  tail: readonly LogEvent[]
+  terminal: StoredTerminal
   errorCode: string | undefined
   /** What the first exchange asked: a title may be made of it. */
   question: string
@@ -46,7 +52,7 @@ export async function settle(transactions: Transactions, end: Settlement): Promi
         where id = ${generationId} and status = 'running' returning id`),
     ])
     if (guarded.length === 0) return undefined
-    const [, , , message] = await tx.commit(() =>
+    const [, , , , message] = await tx.commit(() =>
       Promise.all([
         settleMessage(tx, conversationId, messageId, {
           content: end.content,
@@ -63,12 +69,26 @@ export async function settle(transactions: Transactions, end: Settlement): Promi
               generationId,
               ...end.usage,
             }),
+        insertTail(tx, end),
         noteAnswer(tx, conversationId, { question: end.question, answer: end.content }),
         readMessage(tx, conversationId, messageId),
       ]),
     )
     return message
   })
+}
+
+/** The rest of the log, and its end. A flush whose acknowledgement was lost may have stored a part of it. */
+async function insertTail(tx: Tx, end: Settlement): Promise<void> {
+  const { generationId, caller, storedSeq, tail, terminal, lastSeq } = end
+  const rows = [{ first: lastSeq, last: lastSeq, events: [terminal] as unknown[] }]
+  if (tail.length > 0)
+    rows.unshift({ first: storedSeq + 1, last: storedSeq + tail.length, events: [...tail] })
+  await tx.execute(sql`
+    insert into chat.generation_chunks (generation_id, first_seq, last_seq, user_id, events)
+    select ${generationId}, row.first, row.last, ${caller.userId}, row.events
+    from json_to_recordset(${JSON.stringify(rows)}::json) as row (first bigint, last bigint, events jsonb)
+    on conflict (generation_id, first_seq) do update set last_seq = excluded.last_seq, events = excluded.events`)
 }
 
 export interface SettleDeps {
@@ -126,23 +146,15 @@ export async function abandon(
     },
     upstreamId: undefined,
     lastSeq: 1,
+    storedSeq: 0,
+    tail: [],
+    terminal: {
+      type: 'error',
+      error: { code: 'database_unavailable', message: 'The database was lost.', retryable: true },
+    },
     errorCode: 'database_unavailable',
     question: '',
     usage: undefined,
   }
   await settlePatiently(deps, end).catch(() => undefined)
-}
-
-/** Generations that a dead process left running. Only for an instance that has the database to itself. */
-export async function settleOrphans(transactions: Transactions): Promise<number> {
-  return transactions.asSystem('settle orphans', async (tx) => {
-    const orphans = await tx.execute<{ conversation_id: string; message_id: string }>(sql`
-      update chat.generations set status = 'interrupted', settled_at = now() where status = 'running'
-      returning conversation_id, message_id`)
-    await tx.execute(sql`
-      update chat.messages m set status = 'interrupted' from chat.generations g
-      where m.status = 'streaming' and g.conversation_id = m.conversation_id and g.message_id = m.id
-        and g.status = 'interrupted'`)
-    return orphans.length
-  })
 }

@@ -10,24 +10,34 @@ import type { Log } from './log.ts'
 /** Text that one frame carries at most, in UTF-16 units, so that a late viewer's catching up stays in pieces. */
 const frameCharsMax = 16 * 1024
 
-/** @param after the last seq that the viewer has; 0 for all. */
-export function createViewer(log: Log, after = 0): SseSource {
+/**
+ * @param after the last seq that the viewer has; 0 for all.
+ * @param first frames that come before what the log holds, such as a snapshot.
+ */
+export function createViewer(log: Log, after = 0, first: readonly string[] = []): SseSource {
   let cursor = after
+  let printed = 0
   return {
     next() {
-      const first = log.at(cursor + 1)
-      if (first === undefined) return undefined
-      cursor++
-      if (!isText(first))
-        return { frame: printFrame(log.generationId, cursor, first), last: isTerminal(first) }
-      let { content } = first
-      for (;;) {
-        const following = log.at(cursor + 1)
-        if (following?.type !== first.type || content.length >= frameCharsMax) break
-        content += following.content
-        cursor++
+      const frame = first[printed]
+      if (frame !== undefined) {
+        printed++
+        return { frame, last: false }
       }
-      return { frame: printFrame(log.generationId, cursor, { type: first.type, content }), last: false }
+      const next = log.next(cursor)
+      if (next === undefined) return undefined
+      cursor = next.seq
+      const { event } = next
+      if (!isText(event))
+        return { frame: printFrame(log.generationId, cursor, event), last: isTerminal(event) }
+      let { content } = event
+      for (;;) {
+        const following = log.next(cursor)
+        if (following?.event.type !== event.type || content.length >= frameCharsMax) break
+        content += following.event.content
+        cursor = following.seq
+      }
+      return { frame: printFrame(log.generationId, cursor, { type: event.type, content }), last: false }
     },
     watch: (onWake) => log.watch(onWake),
   }

@@ -67,6 +67,7 @@ export async function storeTurn(
   question: NewMessage | undefined,
   row: NewMessage,
   answer: Answer,
+  instanceId: string,
 ): Promise<void> {
   const rows = question === undefined ? [row] : [question, row]
   const values = rows.map((message) => messageValues(conversationId, userId, message))
@@ -74,8 +75,8 @@ export async function storeTurn(
     with stored as (
       insert into chat.messages (${messageColumns}) values ${sql.join(values, sql`, `)}
     ), generating as (
-      insert into chat.generations (id, conversation_id, message_id, user_id, status, model)
-      values (${answer.generationId}, ${conversationId}, ${row.id}, ${userId}, 'running', ${answer.model})
+      insert into chat.generations (id, conversation_id, message_id, user_id, status, model, instance_id)
+      values (${answer.generationId}, ${conversationId}, ${row.id}, ${userId}, 'running', ${answer.model}, ${instanceId})
     )
     update chat.conversations set current_message_id = ${row.id}, message_count = message_count + ${rows.length},
       last_message_at = now(), updated_at = now()

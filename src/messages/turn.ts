@@ -31,6 +31,8 @@ export interface TurnDeps {
     answerTokensMax: number
   }
   temperature: number
+  /** This process, as its generations name it. */
+  instanceId: string
   /** Key of the pseudonym under which an upstream knows a user. */
   pseudonymKey: string
 }
@@ -123,7 +125,15 @@ async function begin(
     const bytesMax = pathBytesMax(deps.limits.historyTokensMax)
     const [, path, messages] = await tx.commit(() =>
       Promise.all([
-        storeTurn(tx, conversationId, caller.userId, question, answerRow(answer, questionId), answer),
+        storeTurn(
+          tx,
+          conversationId,
+          caller.userId,
+          question,
+          answerRow(answer, questionId),
+          answer,
+          deps.instanceId,
+        ),
         readPathTexts(tx, conversationId, questionId, bytesMax),
         readTurn(tx, conversationId, question?.id ?? answer.messageId, answer.messageId),
       ]),

@@ -1,0 +1,194 @@
+/**
+ * Attaching to a generation, whoever runs it and whether it still runs: a cursor becomes a viewer.
+ *
+ * A cursor within what is stored gets exactly the events behind it. No cursor, one of another generation, or one beyond
+ * what is stored gets a snapshot ("replace what you have by this") and goes on from there: never a silent gap.
+ */
+import { sql } from 'drizzle-orm'
+import { readConversation } from '../conversations/queries.ts'
+import type { Caller, Transactions, Tx } from '../db/database.ts'
+import { AppError, type ErrorCode } from '../errors.ts'
+import type { Links } from '../http/links.ts'
+import type { SseSource } from '../http/sse.ts'
+import { readMessage } from '../messages/queries.ts'
+import type { Message } from '../messages/schemas.ts'
+import type { LogEvent } from './events.ts'
+import type { Log } from './log.ts'
+import type { Mirrors } from './mirror.ts'
+import type { Generation } from './run.ts'
+import type { Outcome } from './settle.ts'
+import { createViewer, printFrame } from './viewer.ts'
+
+/** `<generation>:<seq>`. */
+export interface Cursor {
+  generationId: string
+  seq: number
+}
+
+const cursorPattern = /^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}):(\d{1,15})$/i
+
+/** @throws AppError `invalid_request` for what is no cursor. */
+export function parseCursor(text: string): Cursor {
+  const [, generationId, seq] = cursorPattern.exec(text) ?? []
+  if (generationId === undefined)
+    throw new AppError('invalid_request', {
+      detail: 'A cursor is "<generation>:<seq>", as in the id of a frame.',
+      errors: [{ path: 'after', message: 'is not a cursor' }],
+    })
+  return { generationId: generationId.toLowerCase(), seq: Number(seq) }
+}
+
+export interface StoredGeneration extends Record<string, unknown> {
+  id: string
+  status: 'running' | Outcome
+  model: string
+  last_seq: string | null
+  survived_seq: string | null
+  error_code: ErrorCode | null
+}
+
+/** The generation that made a message, and the message. @throws AppError conversation_, message_, generation_not_found. */
+export async function readGeneration(
+  tx: Tx,
+  conversationId: string,
+  messageId: string,
+  links: Links,
+): Promise<{ generation: StoredGeneration; message: Message }> {
+  const [conversation, message, [generation]] = await Promise.all([
+    readConversation(tx, conversationId, links),
+    readMessage(tx, conversationId, messageId),
+    tx.execute<StoredGeneration>(sql`
+      select id, status, model, last_seq, survived_seq, error_code from chat.generations
+      where conversation_id = ${conversationId} and message_id = ${messageId} order by started_at desc, id desc limit 1`),
+  ])
+  if (conversation === undefined) throw new AppError('conversation_not_found')
+  if (message === undefined) throw new AppError('message_not_found')
+  if (generation === undefined)
+    throw new AppError('generation_not_found', {
+      detail: 'This message was not generated: there is nothing to watch.',
+    })
+  return { generation, message }
+}
+
+export interface ResumeDeps {
+  transactions: Transactions
+  mirrors: Mirrors
+  find: (generationId: string) => Generation | undefined
+  links: Links
+}
+
+export async function attach(
+  deps: ResumeDeps,
+  caller: Caller,
+  conversationId: string,
+  messageId: string,
+  cursor: Cursor | undefined,
+): Promise<SseSource> {
+  const { generation, message } = await deps.transactions.asCaller(caller, (tx) =>
+    readGeneration(tx, conversationId, messageId, deps.links),
+  )
+  const { id } = generation
+  const running = generation.status === 'running'
+  const mirrored = { id, caller, conversationId, messageId }
+  const log = deps.find(id)?.log ?? (await deps.mirrors.open(mirrored, { running }))
+  return log === undefined ? settledLongAgo(generation, message) : fromLog(log, message, generation, cursor)
+}
+
+function fromLog(
+  log: Log,
+  message: Message,
+  generation: StoredGeneration,
+  cursor: Cursor | undefined,
+): SseSource {
+  const { generationId } = log
+  const terminal = log.terminal()
+  const lastText = terminal === undefined ? log.head() : lastBefore(log, terminal.seq)
+  if (cursor?.generationId === generationId) {
+    if (cursor.seq <= lastText) return createViewer(log, cursor.seq)
+    if (terminal !== undefined && cursor.seq >= terminal.seq) return createViewer(log, terminal.seq - 1)
+  }
+  // Running elsewhere, and nothing of it is stored yet: everything is still to come.
+  if (log.head() === 0) return createViewer(log)
+  const first: string[] = []
+  const snapshot = snapshotOf(log, lastText, message)
+  const start = startOf(log, message, generation)
+  if (cursor === undefined) first.push(printFrame(generationId, start.seq, start.event))
+  if (cursor !== undefined || snapshot.content !== '')
+    first.push(printFrame(generationId, lastText, { type: 'snapshot', message: snapshot }))
+  return createViewer(log, lastText, first)
+}
+
+/** The chunks are gone: the message is what there is. */
+function settledLongAgo(generation: StoredGeneration, message: Message): SseSource {
+  const { id } = generation
+  const seq = Number(generation.last_seq ?? 1)
+  const frames = [
+    printFrame(id, 1, startEvent(id, message, generation.model)),
+    printFrame(id, Math.max(seq - 1, 1), { type: 'snapshot', message }),
+    printFrame(id, seq, storedTerminal(generation, message)),
+  ]
+  let printed = 0
+  return {
+    next() {
+      const frame = frames[printed]
+      if (frame === undefined) return undefined
+      printed++
+      return { frame, last: printed === frames.length }
+    },
+    watch: () => () => undefined,
+  }
+}
+
+function storedTerminal(generation: StoredGeneration, message: Message): LogEvent {
+  if (generation.error_code === null) return { type: 'complete', message, usage: message.usage }
+  const { code, message: words, retryable, retryAfter } = new AppError(generation.error_code)
+  const error = {
+    code,
+    message: words,
+    retryable,
+    ...(retryAfter !== undefined && { retry_after: retryAfter }),
+  }
+  return { type: 'error', error, message }
+}
+
+/** The last event's seq before the terminal one, which may be numbered far beyond it. */
+function lastBefore(log: Log, terminalSeq: number): number {
+  let low = 0
+  for (let next = log.next(low); next !== undefined && next.seq < terminalSeq; next = log.next(low))
+    low = next.seq
+  return low
+}
+
+function startOf(log: Log, message: Message, generation: StoredGeneration): { seq: number; event: LogEvent } {
+  for (let seq = 0; ;) {
+    const next = log.next(seq)
+    if (next === undefined) break
+    if (next.event.type === 'assistant_start') return next
+    seq = next.seq
+  }
+  return { seq: 1, event: startEvent(log.generationId, message, generation.model) }
+}
+
+const startEvent = (generationId: string, message: Message, model: string): LogEvent => ({
+  type: 'assistant_start',
+  message: { ...message, content: '', status: 'streaming' },
+  generation_id: generationId,
+  model,
+  estimated_response_time_ms: null,
+})
+
+/** The message as it stands after `lastSeq`. */
+function snapshotOf(log: Log, lastSeq: number, message: Message): Message {
+  const text: string[] = []
+  const reasoning: string[] = []
+  for (let seq = 0; seq < lastSeq;) {
+    const next = log.next(seq)
+    if (next === undefined) break
+    if (next.event.type === 'assistant_chunk') text.push(next.event.content)
+    if (next.event.type === 'reasoning_chunk') reasoning.push(next.event.content)
+    seq = next.seq
+  }
+  const metadata =
+    reasoning.length === 0 ? message.metadata : { ...message.metadata, reasoning: reasoning.join('') }
+  return { ...message, content: text.join(''), metadata }
+}
