@@ -91,7 +91,29 @@ export async function attach(
   const running = generation.status === 'running'
   const mirrored = { id, caller, conversationId, messageId }
   const log = deps.find(id)?.log ?? (await deps.mirrors.open(mirrored, { running }))
-  return log === undefined ? settledLongAgo(generation, message) : fromLog(log, message, generation, cursor)
+  if (log === undefined) return settledLongAgo(generation, message)
+  // Shown by its own process, and stored a moment later: worth waiting for, before saying that it is not there.
+  if (running && cursor?.generationId === id) await reached(log, cursor.seq)
+  return fromLog(log, message, generation, cursor)
+}
+
+/** How far a mirror may be behind what its run has shown, ms: a flush under load, and a look at it. */
+const behindMs = 1_000
+
+/** Resolves when the log has come as far as `seq`, or has ended, or after `behindMs`. */
+async function reached(log: Log, seq: number): Promise<void> {
+  if (log.head() >= seq || log.terminal() !== undefined) return
+  await new Promise<void>((resolve) => {
+    const done = () => {
+      clearTimeout(timer)
+      unwatch()
+      resolve()
+    }
+    const timer = setTimeout(done, behindMs)
+    const unwatch = log.watch(() => {
+      if (log.head() >= seq || log.terminal() !== undefined) done()
+    })
+  })
 }
 
 function fromLog(
