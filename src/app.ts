@@ -108,6 +108,12 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
   const reaper = createReaper({ transactions: db.settling, log })
   const engine = createEngine({ upstream, transactions: db.settling, journal, log, nowMs })
   const sse = createSseResponses({ pingMs: config.STREAM_PING_MS })
+  const resume = {
+    transactions: db,
+    mirrors,
+    find: (generationId: string) => engine.find(generationId),
+    links,
+  }
   const turns = {
     db,
     engine,
@@ -178,8 +184,8 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     async (api) => {
       await api.register(healthRoutes, { ...health, hide: true })
       await api.register(conversationRoutes, { db, engine, chain, links })
-      await api.register(generationRoutes, { db, engine, mirrors, sse, links })
-      await api.register(messageRoutes, { turns, sse, contentCharsMax: config.MAX_MESSAGE_LENGTH })
+      await api.register(generationRoutes, { db, engine, resume, sse, links })
+      await api.register(messageRoutes, { turns, resume, sse, contentCharsMax: config.MAX_MESSAGE_LENGTH })
     },
     { prefix: config.BASE_PATH },
   )

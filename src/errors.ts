@@ -18,6 +18,7 @@ const catalogue = {
   body_too_large: [413, 'Body too large'],
   uri_too_long: [414, 'URL too long'],
   unsupported_media_type: [415, 'Unsupported media type'],
+  idempotency_key_reused: [422, 'Idempotency key was used for another request'],
   invalid_parent: [422, 'Parent message not in this conversation'],
   model_not_allowed: [422, 'Model not allowed'],
   not_an_answer: [422, 'Only an answer can be regenerated'],

@@ -5,16 +5,14 @@ import { AppError } from '../errors.ts'
 import type { Links } from '../http/links.ts'
 import { copyPath, readMessage, readPathIds } from '../messages/queries.ts'
 import { insertConversation, lockConversation, noteMessages, readConversation } from './queries.ts'
-import type { Conversation } from './schemas.ts'
 
 /** @throws AppError conversation_not_found, message_not_found, generation_in_progress. */
 export async function forkConversation(
   tx: Tx,
   caller: Caller,
-  id: string,
-  wish: { messageId: string; title: string | undefined },
+  { id, forkId, ...wish }: { id: string; messageId: string; forkId: string; title: string | undefined },
   links: Links,
-): Promise<Conversation> {
+): Promise<void> {
   // Locked: an answer on this path cannot settle between being looked at and being copied.
   const original = await lockConversation(tx, id)
   if (original === undefined) throw new AppError('conversation_not_found')
@@ -29,7 +27,6 @@ export async function forkConversation(
   }
   const path = await readPathIds(tx, id, wish.messageId)
   const newIds = path.map(() => uuidv7())
-  const forkId = uuidv7()
   await insertConversation(tx, {
     id: forkId,
     userId: caller.userId,
@@ -51,7 +48,4 @@ export async function forkConversation(
     })),
   )
   await noteMessages(tx, forkId, { count: path.length, leaf: newIds.at(-1) ?? wish.messageId })
-  const fork = await readConversation(tx, forkId, links)
-  if (fork === undefined) throw new AppError('conversation_not_found')
-  return fork
 }

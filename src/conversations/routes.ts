@@ -1,12 +1,13 @@
 /** HTTP of conversations: list, make, read, change, delete, fork; the path and the tree. */
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { v7 as uuidv7 } from 'uuid'
 import { z } from 'zod'
-import { userOf } from '../auth/authenticate.ts'
-import type { Database } from '../db/database.ts'
+import { userOf, type UserCaller } from '../auth/authenticate.ts'
+import type { Database, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Engine } from '../generation/engine.ts'
+import { idempotencyOf, type Idempotency } from '../http/idempotency.ts'
 import type { Links } from '../http/links.ts'
 import { decodeCursor, encodeCursor, queryInteger } from '../http/pagination.ts'
 import { conversationParams, idOrMissing } from '../http/params.ts'
@@ -15,6 +16,7 @@ import { messageSchema } from '../messages/schemas.ts'
 import type { ModelChain } from '../upstream/chain.ts'
 import { deleteConversation } from './delete.ts'
 import { forkConversation } from './fork.ts'
+import { AlreadyDone, claimKey } from './idempotency.ts'
 import {
   insertConversation,
   listConversations,
@@ -48,6 +50,33 @@ export async function conversationRoutes(
   const app = instance.withTypeProvider<ZodTypeProvider>()
   const common = { onRequest: app.requireUser }
   const missing = () => new AppError('conversation_not_found')
+
+  /** Makes a conversation under a new id; a repeated request with the same key gets the one that was made before. */
+  async function makeOnce(
+    caller: UserCaller,
+    reply: FastifyReply,
+    idempotency: Idempotency | undefined,
+    make: (tx: Tx, id: string) => Promise<void>,
+  ): Promise<FastifyReply> {
+    const id = uuidv7()
+    const read = async (tx: Tx, madeId: string) => {
+      const conversation = await readConversation(tx, madeId, links)
+      if (conversation === undefined) throw missing()
+      return conversation
+    }
+    const conversation = await db
+      .asCaller(caller, async (tx) => {
+        await claimKey(tx, caller, idempotency, { conversationId: id, messageId: null })
+        await make(tx, id)
+        return read(tx, id)
+      })
+      .catch((error: unknown) => {
+        if (!(error instanceof AlreadyDone)) throw error
+        void reply.header('idempotent-replay', 'true')
+        return db.asCaller(caller, (tx) => read(tx, error.claimed.conversationId))
+      })
+    return reply.code(201).header('location', links.conversation(conversation.id)).send(conversation)
+  }
 
   app.get(
     '/conversations',
@@ -107,8 +136,8 @@ export async function conversationRoutes(
       const caller = userOf(request)
       const { title, context_type, context_data, metadata, model } = request.body
       if (model !== undefined) chain.assertAllowed(model, caller.tier)
-      const id = uuidv7()
-      const conversation = await db.asCaller(caller, async (tx) => {
+      const idempotency = idempotencyOf(request, ['conversation', request.body])
+      return makeOnce(caller, reply, idempotency, async (tx, id) => {
         await insertConversation(tx, {
           id,
           userId: caller.userId,
@@ -119,10 +148,7 @@ export async function conversationRoutes(
           metadata,
           model: model ?? null,
         })
-        return readConversation(tx, id, links)
       })
-      if (conversation === undefined) throw missing()
-      return reply.code(201).header('location', links.conversation(id)).send(conversation)
     },
   )
 
@@ -249,10 +275,11 @@ export async function conversationRoutes(
     async (request, reply) => {
       const id = idOrMissing(request.params.id, 'conversation_not_found')
       const { message_id, title } = request.body
-      const fork = await db.asCaller(userOf(request), (tx) =>
-        forkConversation(tx, userOf(request), id, { messageId: message_id, title }, links),
+      const caller = userOf(request)
+      const idempotency = idempotencyOf(request, ['fork', id, request.body])
+      return makeOnce(caller, reply, idempotency, (tx, forkId) =>
+        forkConversation(tx, caller, { id, messageId: message_id, forkId, title }, links),
       )
-      return reply.code(201).header('location', links.conversation(fork.id)).send(fork)
     },
   )
 }

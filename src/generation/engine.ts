@@ -11,7 +11,7 @@ import { abandon } from './settle.ts'
 
 export type { Generation, GenerationSpec, Settled } from './run.ts'
 export { createViewer } from './viewer.ts'
-export { attach, parseCursor, readGeneration } from './resume.ts'
+export { attach, outcomeOf, type ResumeDeps } from './resume.ts'
 export { createJournal, type Journal } from './journal.ts'
 export { createMirrors, type Mirrors } from './mirror.ts'
 export { createReaper, reap } from './reaper.ts'

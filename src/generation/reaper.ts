@@ -38,6 +38,8 @@ const everyMs = 5_000
 const graceMs = 10_000
 /** A settled generation's chunks are kept this long, for viewers who come back, minutes. */
 const chunksKeptMin = 10
+/** An idempotency key's life, hours. */
+const keysKeptH = 24
 
 export function createReaper({ transactions, log }: { transactions: Transactions; log: Logger }): Reaper {
   let awayUntilMs = performance.now() + graceMs
@@ -51,6 +53,7 @@ export function createReaper({ transactions, log }: { transactions: Transactions
       if (reaped > 0)
         log.warn({ event: 'generations_reaped', count: reaped }, 'answers of a lost process were settled')
       await forgetChunks(transactions)
+      await forgetKeys(transactions)
     } catch (error) {
       awayUntilMs = performance.now() + graceMs
       log.error({ event: 'reaper_failed', err: error }, 'the reaper could not look')
@@ -70,6 +73,17 @@ async function forgetChunks(transactions: Transactions): Promise<void> {
         delete from chat.generation_chunks c where c.created_at < now() - make_interval(mins => ${chunksKeptMin})
           and not exists (select from chat.generations g where g.id = c.generation_id
             and (g.status = 'running' or g.settled_at > now() - make_interval(mins => ${chunksKeptMin})))`),
+    ),
+  )
+}
+
+/** An idempotency key is good for a day. */
+async function forgetKeys(transactions: Transactions): Promise<void> {
+  await transactions.asSystem('forget keys', (tx) =>
+    tx.commit(() =>
+      tx.execute(
+        sql`delete from chat.idempotency_keys where created_at < now() - make_interval(hours => ${keysKeptH})`,
+      ),
     ),
   )
 }

@@ -4,6 +4,7 @@
  * A cursor within what is stored gets exactly the events behind it. No cursor, one of another generation, or one beyond
  * what is stored gets a snapshot ("replace what you have by this") and goes on from there: never a silent gap.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import { sql } from 'drizzle-orm'
 import { readConversation } from '../conversations/queries.ts'
 import type { Caller, Transactions, Tx } from '../db/database.ts'
@@ -82,7 +83,7 @@ export async function attach(
   caller: Caller,
   conversationId: string,
   messageId: string,
-  cursor: Cursor | undefined,
+  cursor: Cursor | 'start' | undefined,
 ): Promise<SseSource> {
   const { generation, message } = await deps.transactions.asCaller(caller, (tx) =>
     readGeneration(tx, conversationId, messageId, deps.links),
@@ -93,6 +94,7 @@ export async function attach(
   const log = deps.find(id)?.log ?? (await deps.mirrors.open(mirrored, { running }))
   if (log === undefined) return settledLongAgo(generation, message)
   // Shown by its own process, and stored a moment later: worth waiting for, before saying that it is not there.
+  if (cursor === 'start') return createViewer(log)
   if (running && cursor?.generationId === id) await reached(log, cursor.seq)
   return fromLog(log, message, generation, cursor)
 }
@@ -160,6 +162,29 @@ function settledLongAgo(generation: StoredGeneration, message: Message): SseSour
     watch: () => () => undefined,
   }
 }
+
+/** How a generation ended; waits for it while it runs, here or elsewhere. */
+export async function outcomeOf(
+  deps: ResumeDeps,
+  caller: Caller,
+  conversationId: string,
+  messageId: string,
+): Promise<{ message: Message; error: AppError | undefined }> {
+  for (;;) {
+    const { generation, message } = await deps.transactions.asCaller(caller, (tx) =>
+      readGeneration(tx, conversationId, messageId, deps.links),
+    )
+    if (generation.status !== 'running')
+      return {
+        message,
+        error: generation.error_code === null ? undefined : new AppError(generation.error_code),
+      }
+    const local = deps.find(generation.id)
+    await (local?.settled ?? delay(outcomePollMs))
+  }
+}
+
+const outcomePollMs = 250
 
 function storedTerminal(generation: StoredGeneration, message: Message): LogEvent {
   if (generation.error_code === null) return { type: 'complete', message, usage: message.usage }

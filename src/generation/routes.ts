@@ -11,8 +11,7 @@ import { idOrMissing, messageParams } from '../http/params.ts'
 import type { SseResponses } from '../http/sse.ts'
 import { messageSchema, type Message } from '../messages/schemas.ts'
 import type { Engine } from './engine.ts'
-import type { Mirrors } from './mirror.ts'
-import { attach, parseCursor, readGeneration } from './resume.ts'
+import { attach, parseCursor, readGeneration, type ResumeDeps } from './resume.ts'
 
 /** How long a stop waits for the process that runs the generation, ms; then the message is told as it stands. */
 const stopPatienceMs = 4_000
@@ -20,10 +19,10 @@ const stopPollMs = 100
 
 export async function generationRoutes(
   instance: FastifyInstance,
-  options: { db: Database; engine: Engine; mirrors: Mirrors; sse: SseResponses; links: Links },
+  options: { db: Database; engine: Engine; resume: ResumeDeps; sse: SseResponses; links: Links },
 ): Promise<void> {
   const app = instance.withTypeProvider<ZodTypeProvider>()
-  const { db, engine, mirrors, sse, links } = options
+  const { db, engine, resume, sse, links } = options
 
   app.get(
     '/conversations/:id/messages/:message_id/stream',
@@ -46,13 +45,7 @@ export async function generationRoutes(
       const header = request.headers['last-event-id']
       const given = typeof header === 'string' && header !== '' ? header : request.query.after
       const cursor = given === undefined ? undefined : parseCursor(given)
-      const source = await attach(
-        { transactions: db, mirrors, find: (generationId) => engine.find(generationId), links },
-        userOf(request),
-        id,
-        messageId,
-        cursor,
-      )
+      const source = await attach(resume, userOf(request), id, messageId, cursor)
       void reply.header('content-location', links.stream(id, messageId))
       return sse.send(reply, source)
     },

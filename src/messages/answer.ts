@@ -1,7 +1,6 @@
 /** An answer before its first word: which model, with what, from which path; as a row and as an order to the engine. */
 import { createHmac } from 'node:crypto'
 import { sql } from 'drizzle-orm'
-import { v7 as uuidv7 } from 'uuid'
 import type { UserCaller } from '../auth/authenticate.ts'
 import { buildContext } from '../context/build.ts'
 import type { LockedConversation } from '../conversations/queries.ts'
@@ -27,10 +26,10 @@ export function plan(
   conversation: LockedConversation,
   wish: RegenerateBody,
   usual: { temperature: number; regeneratedFrom?: string },
+  ids: { generationId: string; messageId: string },
 ): Answer {
   return {
-    generationId: uuidv7(),
-    messageId: uuidv7(),
+    ...ids,
     model: chain.choose({ requested: wish.model, conversationModel: conversation.model, tier: caller.tier }),
     requestedModel: wish.model ?? conversation.model,
     params: {

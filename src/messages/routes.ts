@@ -2,17 +2,18 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import { userOf } from '../auth/authenticate.ts'
+import { userOf, type UserCaller } from '../auth/authenticate.ts'
 import { readConversation } from '../conversations/queries.ts'
 import type { Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
-import { createViewer, type Generation } from '../generation/engine.ts'
+import { attach, createViewer, outcomeOf, type ResumeDeps } from '../generation/engine.ts'
+import { idempotencyOf } from '../http/idempotency.ts'
 import { queryInteger } from '../http/pagination.ts'
 import { conversationParams, idOrMissing, messageParams } from '../http/params.ts'
 import type { SseResponses } from '../http/sse.ts'
 import { readMessage, readNewestLeafBelow, readPathAfter, readPathUpTo, type PathPage } from './queries.ts'
 import { messageSchema, regenerateBody, sendBody, usageSchema, type Message } from './schemas.ts'
-import { regenerate, sendMessage, type TurnDeps } from './turn.ts'
+import { regenerate, sendMessage, type Turn, type TurnDeps } from './turn.ts'
 
 const pageQuery = z
   .object({
@@ -29,16 +30,40 @@ const pageQuery = z
 
 export async function messageRoutes(
   instance: FastifyInstance,
-  { turns, sse, contentCharsMax }: { turns: TurnDeps; sse: SseResponses; contentCharsMax: number },
+  {
+    turns,
+    resume,
+    sse,
+    contentCharsMax,
+  }: { turns: TurnDeps; resume: ResumeDeps; sse: SseResponses; contentCharsMax: number },
 ): Promise<void> {
   const app = instance.withTypeProvider<ZodTypeProvider>()
   const { db, links } = turns
   const common = { onRequest: app.requireUser }
   const streamNote = 'With `stream: true` or `Accept: text/event-stream` the answer is an event stream.'
 
-  function stream(reply: FastifyReply, generation: Generation): FastifyReply {
-    void reply.header('content-location', links.stream(generation.conversationId, generation.messageId))
-    return sse.send(reply, createViewer(generation.log))
+  /** A turn as an event stream: its own generation, or the one that an earlier request with the same key began. */
+  async function stream(caller: UserCaller, reply: FastifyReply, turn: Turn): Promise<FastifyReply> {
+    const { conversationId, messageId } = turn.kind === 'begun' ? turn.generation : turn
+    const source =
+      turn.kind === 'begun'
+        ? createViewer(turn.generation.log)
+        : await attach(resume, caller, conversationId, messageId, 'start')
+    void reply.header('content-location', links.stream(conversationId, messageId))
+    if (turn.kind === 'replayed') void reply.header('idempotent-replay', 'true')
+    return sse.send(reply, source)
+  }
+
+  /** A turn waited for: both messages as stored, and why it failed where it did. */
+  async function outcome(caller: UserCaller, reply: FastifyReply, turn: Turn) {
+    if (turn.kind === 'begun') return { question: turn.userMessage, ...(await turn.generation.settled) }
+    void reply.header('idempotent-replay', 'true')
+    const { conversationId, messageId } = turn
+    const { message, error } = await outcomeOf(resume, caller, conversationId, messageId)
+    const parent = message.parent_message_id
+    const question =
+      parent === null ? undefined : await db.asCaller(caller, (tx) => readMessage(tx, conversationId, parent))
+    return { question, message, usage: message.usage, error }
   }
 
   app.post(
@@ -62,11 +87,16 @@ export async function messageRoutes(
     },
     async (request, reply) => {
       const id = idOrMissing(request.params.id, 'conversation_not_found')
-      const { generation, userMessage } = await sendMessage(turns, userOf(request), id, request.body)
-      if (wantsStream(request, request.body)) return stream(reply, generation)
-      const { message, usage, error } = await generation.settled
-      if (userMessage === undefined) throw new Error('a send stored no question')
-      const answer = { user_message: userMessage, assistant_message: message }
+      const caller = userOf(request)
+      const idempotency = idempotencyOf(
+        request,
+        ['send', id, askedFor(request.body)],
+        request.body.client_message_id,
+      )
+      const turn = await sendMessage(turns, caller, id, request.body, idempotency)
+      if (wantsStream(request, request.body)) return stream(caller, reply, turn)
+      const { question, message, usage, error } = await outcome(caller, reply, turn)
+      const answer = { user_message: found(question), assistant_message: message }
       if (error !== undefined) throw withMessages(error, answer)
       return { ...answer, usage }
     },
@@ -94,9 +124,11 @@ export async function messageRoutes(
     async (request, reply) => {
       const id = idOrMissing(request.params.id, 'conversation_not_found')
       const messageId = idOrMissing(request.params.message_id, 'message_not_found')
-      const { generation } = await regenerate(turns, userOf(request), id, messageId, request.body)
-      if (wantsStream(request, request.body)) return stream(reply, generation)
-      const { message, usage, error } = await generation.settled
+      const caller = userOf(request)
+      const idempotency = idempotencyOf(request, ['regenerate', id, messageId, askedFor(request.body)])
+      const turn = await regenerate(turns, caller, id, messageId, request.body, idempotency)
+      if (wantsStream(request, request.body)) return stream(caller, reply, turn)
+      const { message, usage, error } = await outcome(caller, reply, turn)
       const answer = { new_message: message, original_message_id: messageId }
       if (error !== undefined) throw withMessages(error, answer)
       return { ...answer, usage }
@@ -204,6 +236,9 @@ function found(message: Message | undefined): Message {
   if (message === undefined) throw new AppError('message_not_found')
   return message
 }
+
+/** A body without what says only how to answer, or under which key. */
+const askedFor = (body: object) => ({ ...body, stream: undefined, client_message_id: undefined })
 
 /** One route, two representations: the body's wish or the header's. */
 function wantsStream(request: FastifyRequest, body: { stream?: boolean | undefined }): boolean {

@@ -59,6 +59,10 @@ export const sendBody = (contentCharsMax: number) =>
     parent_message_id: z.uuid().nullable().optional().meta({
       description: 'Absent: the current leaf. An id: a branch from there. null: a new root.',
     }),
+    client_message_id: z
+      .string()
+      .optional()
+      .meta({ description: 'An idempotency key, where a header cannot be sent.' }),
     if_generating: z.enum(['reject', 'interrupt']).default('reject'),
     ...generationParams,
   })

@@ -9,10 +9,12 @@ import { sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
 import type { UserCaller } from '../auth/authenticate.ts'
 import { pathBytesMax } from '../context/build.ts'
+import { AlreadyDone, claimKey, findClaim, type Claimed } from '../conversations/idempotency.ts'
 import type { LockedConversation } from '../conversations/queries.ts'
 import { CommitInDoubt, type Database, type Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Engine, Generation } from '../generation/engine.ts'
+import type { Idempotency } from '../http/idempotency.ts'
 import type { Links } from '../http/links.ts'
 import type { ModelChain } from '../upstream/chain.ts'
 import { answerRow, plan, specify, storeTurn, type Answer } from './answer.ts'
@@ -42,11 +44,15 @@ const regenerateTemperature = 0.8
 /** How long a refusal waits for a turn in doubt to be cleared away, ms. A 503 is promised within two seconds. */
 const abandonPatienceMs = 400
 
-export interface Turn {
-  generation: Generation
-  /** The question where this turn stored it; a regenerate answers one that was there. */
-  userMessage: Message | undefined
-}
+export type Turn =
+  | {
+      kind: 'begun'
+      generation: Generation
+      /** The question where this turn stored it; a regenerate answers one that was there. */
+      userMessage: Message | undefined
+    }
+  /** An earlier request with the same idempotency key began it. */
+  | { kind: 'replayed'; conversationId: string; messageId: string }
 
 /** @throws AppError conversation_not_found, generation_in_progress, invalid_parent, model_not_allowed, rate_limited. */
 export async function sendMessage(
@@ -54,14 +60,17 @@ export async function sendMessage(
   caller: UserCaller,
   conversationId: string,
   body: SendBody,
+  idempotency?: Idempotency,
 ): Promise<Turn> {
   assertPossible(deps, caller, body)
+  const earlier = await replayOf(deps, caller, idempotency)
+  if (earlier !== undefined) return earlier
   if (body.if_generating === 'interrupt') await interrupt(deps, caller, conversationId)
-  return begin(deps, caller, conversationId, body, async (tx, conversation) => {
+  return begin(deps, caller, conversationId, body, idempotency, async (tx, conversation, newQuestionId) => {
     const given = body.parent_message_id
     if (given != null) await assertParent(tx, conversationId, given)
     const question: NewMessage = {
-      id: uuidv7(),
+      id: newQuestionId,
       parentId: given === undefined ? conversation.current_message_id : given,
       senderType: 'user',
       senderId: caller.userId,
@@ -81,9 +90,10 @@ export async function regenerate(
   conversationId: string,
   messageId: string,
   body: RegenerateBody,
+  idempotency?: Idempotency,
 ): Promise<Turn> {
   assertPossible(deps, caller, body)
-  return begin(deps, caller, conversationId, body, async (tx) => {
+  return begin(deps, caller, conversationId, body, idempotency, async (tx) => {
     const original = await readMessage(tx, conversationId, messageId)
     if (original === undefined) throw new AppError('message_not_found')
     const questionId = original.parent_message_id
@@ -114,13 +124,18 @@ async function begin(
   caller: UserCaller,
   conversationId: string,
   wish: RegenerateBody,
-  find: (tx: Tx, conversation: LockedConversation) => Promise<Occasion>,
+  idempotency: Idempotency | undefined,
+  find: (tx: Tx, conversation: LockedConversation, newQuestionId: string) => Promise<Occasion>,
 ): Promise<Turn> {
   let begun: Answer | undefined
+  // In this order: a question's id comes before its answer's, and both are known before the key is claimed.
+  const newQuestionId = uuidv7()
+  const ids = { messageId: uuidv7(), generationId: uuidv7() }
   const stored = deps.db.asCaller(caller, async (tx) => {
+    await claimKey(tx, caller, idempotency, { conversationId, messageId: ids.messageId })
     const conversation = await claim(deps, tx, caller, conversationId)
-    const { question, questionId, ...usual } = await find(tx, conversation)
-    const answer = plan(deps, caller, conversation, wish, usual)
+    const { question, questionId, ...usual } = await find(tx, conversation, newQuestionId)
+    const answer = plan(deps, caller, conversation, wish, usual, ids)
     begun = answer
     const bytesMax = pathBytesMax(deps.limits.historyTokensMax)
     const [, path, messages] = await tx.commit(() =>
@@ -144,10 +159,29 @@ async function begin(
     const spec = specify(deps, caller, conversation, conversationId, answer, path, message, userMessage)
     return { spec, userMessage }
   })
-  const { spec, userMessage } = await stored.catch((error: unknown) =>
-    rethrow(deps, caller, conversationId, begun, error),
-  )
-  return { userMessage, generation: deps.engine.start(spec) }
+  try {
+    const { spec, userMessage } = await stored
+    return { kind: 'begun', userMessage, generation: deps.engine.start(spec) }
+  } catch (error) {
+    if (error instanceof AlreadyDone) return replayed(error.claimed)
+    return rethrow(deps, caller, conversationId, begun, error)
+  }
+}
+
+/** Before anything is interrupted: a retry must not stop the answer that it asks for. */
+async function replayOf(
+  { db }: TurnDeps,
+  caller: UserCaller,
+  idempotency: Idempotency | undefined,
+): Promise<Turn | undefined> {
+  if (idempotency === undefined) return undefined
+  const claimed = await db.asCaller(caller, (tx) => tx.commit(() => findClaim(tx, caller, idempotency)))
+  return claimed === undefined ? undefined : replayed(claimed)
+}
+
+function replayed({ conversationId, messageId }: Claimed): Turn {
+  if (messageId === null) throw new AppError('idempotency_key_reused')
+  return { kind: 'replayed', conversationId, messageId }
 }
 
 /** A turn that may be stored without us knowing must not be left waiting for an answer that nobody writes. */
