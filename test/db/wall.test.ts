@@ -33,9 +33,20 @@ const rowsOf = (user: string) => {
       values (${generation}, ${conversation}, ${message}, '${user}', 'complete', 'm');
     insert into chat.usage_tracking (id, user_id, conversation_id, message_id, generation_id, model, prompt_tokens,
       completion_tokens, total_tokens, cost, is_free_model, source)
-      values (${usage}, '${user}', ${conversation}, ${message}, ${generation}, 'm', 1, 1, 2, 0, true, 'reported');`
+      values (${usage}, '${user}', ${conversation}, ${message}, ${generation}, 'm', 1, 1, 2, 0, true, 'reported');
+    insert into chat.generation_chunks (generation_id, first_seq, last_seq, user_id, events)
+      values (${generation}, 1, 1, '${user}', '[{}]');
+    insert into chat.idempotency_keys (user_id, key, fingerprint, conversation_id)
+      values ('${user}', 'key of ${user}', 'f', ${conversation});`
 }
-const tables = ['conversations', 'generations', 'messages', 'usage_tracking']
+const tables = [
+  'conversations',
+  'generation_chunks',
+  'generations',
+  'idempotency_keys',
+  'messages',
+  'usage_tracking',
+]
 
 describe('the catalogue', () => {
   it('forces row level security on every table of schema chat, with a policy for each role', async () => {
@@ -91,7 +102,7 @@ describe('a caller', () => {
   /** Whether it is refused or finds nothing: afterwards everything is as before. */
   async function changesNothing(attempt: SQL): Promise<void> {
     const everything = () =>
-      Promise.all(tables.map((of) => cluster.sql(name, `select * from chat.${of} order by user_id, id`)))
+      Promise.all(tables.map((of) => cluster.sql(name, `select * from chat.${of} t order by t::text`)))
     const before = await everything()
     await transactions.asCaller({ userId: 'ann' }, (tx) => tx.execute(attempt)).catch(() => undefined)
     expect(await everything()).toEqual(before)
