@@ -26,6 +26,7 @@ import { registerOpenapi, registerOpenapiPage } from './http/openapi.ts'
 import { addEdgeHeaders, registerSecurity, requestIdOf } from './http/security.ts'
 import { createSseResponses } from './http/sse.ts'
 import type { Logger } from './logging.ts'
+import { createSendQueue } from './messages/queue.ts'
 import { messageRoutes } from './messages/routes.ts'
 import { healthRoutes } from './operations/health.ts'
 import { createModelChain } from './upstream/chain.ts'
@@ -119,6 +120,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     engine,
     chain,
     links,
+    queue: createSendQueue(),
     limits: {
       runningGenerationsMax: config.RATE_LIMIT_RUNNING_GENERATIONS,
       historyTokensMax: config.MAX_CONVERSATION_HISTORY_TOKENS,

@@ -62,7 +62,7 @@ const activeGeneration = (row: RunningRow, links: Links): ActiveGeneration => ({
 
 const inProgress = (active: ActiveGeneration) =>
   new AppError('generation_in_progress', {
-    detail: 'Watch it at active_generation.stream_url, or send with "if_generating": "interrupt".',
+    detail: 'Watch it at active_generation.stream_url, or send with "if_generating": "interrupt" or "wait".',
     members: { active_generation: active },
   })
 

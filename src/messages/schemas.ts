@@ -63,7 +63,7 @@ export const sendBody = (contentCharsMax: number) =>
       .string()
       .optional()
       .meta({ description: 'An idempotency key, where a header cannot be sent.' }),
-    if_generating: z.enum(['reject', 'interrupt']).default('reject'),
+    if_generating: z.enum(['reject', 'interrupt', 'wait']).default('reject'),
     ...generationParams,
   })
 export type SendBody = z.infer<ReturnType<typeof sendBody>>

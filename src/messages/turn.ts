@@ -20,13 +20,15 @@ import type { ModelChain } from '../upstream/chain.ts'
 import { answerRow, plan, specify, storeTurn, type Answer } from './answer.ts'
 import { claim, interrupt, within } from './claim.ts'
 import { readMessage, readPathTexts, readTurn, type NewMessage } from './queries.ts'
-import type { Message, RegenerateBody, SendBody } from './schemas.ts'
+import type { SendQueue } from './queue.ts'
+import type { ActiveGeneration, Message, RegenerateBody, SendBody } from './schemas.ts'
 
 export interface TurnDeps {
   db: Database
   engine: Engine
   chain: ModelChain
   links: Links
+  queue: SendQueue
   limits: {
     runningGenerationsMax: number
     historyTokensMax: number
@@ -66,7 +68,7 @@ export async function sendMessage(
   const earlier = await replayOf(deps, caller, idempotency)
   if (earlier !== undefined) return earlier
   if (body.if_generating === 'interrupt') await interrupt(deps, caller, conversationId)
-  return begin(deps, caller, conversationId, body, idempotency, async (tx, conversation, newQuestionId) => {
+  const find: Find = async (tx, conversation, newQuestionId) => {
     const given = body.parent_message_id
     if (given != null) await assertParent(tx, conversationId, given)
     const question: NewMessage = {
@@ -80,6 +82,12 @@ export async function sendMessage(
       metadata: {},
     }
     return { question, questionId: question.id, temperature: deps.temperature }
+  }
+  const attempt = () => begin(deps, caller, conversationId, body, idempotency, find)
+  if (body.if_generating !== 'wait') return attempt()
+  return deps.queue.enter(conversationId, attempt, (refusal) => {
+    const active = refusal.members?.['active_generation'] as ActiveGeneration | undefined
+    return active === undefined ? undefined : deps.engine.find(active.generation_id)?.settled
   })
 }
 
@@ -118,6 +126,8 @@ interface Occasion {
   regeneratedFrom?: string
 }
 
+type Find = (tx: Tx, conversation: LockedConversation, newQuestionId: string) => Promise<Occasion>
+
 /** @param find looks at the locked conversation, and says what is to be answered. */
 async function begin(
   deps: TurnDeps,
@@ -125,7 +135,7 @@ async function begin(
   conversationId: string,
   wish: RegenerateBody,
   idempotency: Idempotency | undefined,
-  find: (tx: Tx, conversation: LockedConversation, newQuestionId: string) => Promise<Occasion>,
+  find: Find,
 ): Promise<Turn> {
   let begun: Answer | undefined
   // In this order: a question's id comes before its answer's, and both are known before the key is claimed.

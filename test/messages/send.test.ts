@@ -248,4 +248,28 @@ describe('a generation is not a request', () => {
     gate.end()
     await Promise.all(streams.map(({ ended }) => ended))
   })
+
+  it('waits its turn on request: five sends at once are answered one after the other', async () => {
+    const id = await ann.conversation()
+    const gates = Array.from({ length: 6 }, () => gated({ tokens: ['x'] }))
+    service.upstream.script(...gates)
+    const running = await ann.stream(`/conversations/${id}/messages`, { content: 'first' })
+    await running.until(({ data }) => data.type === 'assistant_start')
+    const sends = [1, 2, 3, 4, 5].map((n) =>
+      ann.post<Sent>(`/conversations/${id}/messages`, { content: `waiting ${n}`, if_generating: 'wait' }),
+    )
+    for (const gate of gates) {
+      await service.upstream.nextRequest()
+      gate.release(1)
+      gate.end()
+    }
+    const answers = await Promise.all(sends)
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200])
+    await running.ended
+    const asked = service.upstream.requests.map(({ body }) => body.messages.at(-1)?.content)
+    expect(asked[0]).toBe('first')
+    expect(asked.slice(1).sort()).toEqual([1, 2, 3, 4, 5].map((n) => `waiting ${n}`))
+    // Each was sent the answers of all before it: they did not run side by side.
+    expect(service.upstream.requests.map(({ body }) => body.messages.length)).toEqual([2, 4, 6, 8, 10, 12])
+  })
 })
