@@ -184,7 +184,8 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
   await http.register(healthRoutes, health)
   await http.register(
     async (api) => {
-      await api.register(healthRoutes, { ...health, hide: true })
+      // Without a prefix these are the same URLs as above.
+      if (config.BASE_PATH !== '') await api.register(healthRoutes, { ...health, hide: true })
       await api.register(conversationRoutes, { db, engine, chain, links })
       await api.register(generationRoutes, { db, engine, resume, sse, links })
       await api.register(messageRoutes, { turns, resume, sse, contentCharsMax: config.MAX_MESSAGE_LENGTH })

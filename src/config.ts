@@ -4,6 +4,10 @@
  * Every wrong value is reported at once, by name and without its value (it may be a secret). An empty value
  * counts as absent. Names marked "older" still work; the newer name wins where both are set.
  */
+import { createPublicKey } from 'node:crypto'
+import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { isIP } from 'node:net'
+import { dirname } from 'node:path'
 import { z } from 'zod'
 
 export type Config = Readonly<z.output<typeof schema>>
@@ -56,6 +60,34 @@ const url = (...protocols: string[]) =>
   z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
     message: `must be a URL starting with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
   })
+/** An address, a network, or one of the names that Fastify's `trustProxy` knows. */
+function isNetwork(text: string): boolean {
+  if (['loopback', 'linklocal', 'uniquelocal'].includes(text)) return true
+  const [address = '', bits] = text.split('/')
+  const family = isIP(address)
+  if (bits === undefined) return family !== 0
+  return family !== 0 && /^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128)
+}
+
+function isPublicKey(pem: string): boolean {
+  try {
+    return pem.includes('-----BEGIN PUBLIC KEY-----') && createPublicKey(pem).type === 'public'
+  } catch {
+    return false
+  }
+}
+
+/** Tried now: a log that cannot be opened later would take the process with it. */
+function isWritable(file: string): boolean {
+  try {
+    mkdirSync(dirname(file), { recursive: true })
+    closeSync(openSync(file, 'a'))
+    return true
+  } catch {
+    return false
+  }
+}
+
 const milliseconds = integer(1, 3_600_000)
 
 /** Shortest service key and production secret that is accepted, in characters. */
@@ -63,7 +95,9 @@ export const secretCharsMin = 32
 
 const schema = z
   .object({
-    NODE_ENV: z.string().default('development'),
+    NODE_ENV: z
+      .enum(['development', 'test', 'production'], 'must be development, test or production')
+      .default('development'),
     HOST: z.string().default('127.0.0.1'),
     PORT: integer(0, 65_535).default(3006),
     BASE_PATH: z
@@ -101,7 +135,7 @@ const schema = z
     JWT_PUBLIC_KEY: z
       .string()
       .transform((value) => value.replaceAll('\\n', '\n'))
-      .refine((value) => value.includes('-----BEGIN PUBLIC KEY-----'), 'must be a PEM public key (SPKI)')
+      .refine(isPublicKey, 'must be a PEM public key (SPKI)')
       .optional(),
     JWKS_URL: url('http:', 'https:').optional(),
     JWT_ISSUER: z.string().optional(),
@@ -115,9 +149,17 @@ const schema = z
     LOG_LEVEL: z
       .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'must be a pino level or silent')
       .default('info'),
-    LOG_FILE: z.string().optional(),
-    CORS_ORIGINS: list.optional(),
-    TRUSTED_PROXIES: list.default([]),
+    LOG_FILE: z.string().refine(isWritable, 'cannot be written').optional(),
+    CORS_ORIGINS: list
+      .refine(
+        (origins) => origins.every((origin) => origin === '*' || URL.canParse(origin)),
+        'must be origins such as https://app.example, or *',
+      )
+      .transform((origins) => origins.map((origin) => (origin === '*' ? origin : new URL(origin).origin)))
+      .optional(),
+    TRUSTED_PROXIES: list
+      .refine((proxies) => proxies.every(isNetwork), 'must be addresses or networks such as 10.0.0.0/8')
+      .default([]),
     JOURNAL_FLUSH_MS: integer(10, 1_000).default(100),
     JOURNAL_STALL_MS: integer(1_000, 600_000).default(10_000),
     SHUTDOWN_GRACE_MS: integer(0, 600_000).default(10_000),
@@ -171,10 +213,13 @@ function refuseInProduction(
 /** Older names, as deployed before Rivulet. */
 function withOlderNames(env: Record<string, string>): Record<string, string> {
   const named = { ...env }
-  if (env['DB_HOST'] !== undefined && env['DATABASE_URL'] === undefined) {
+  const parts = ['DB_HOST', 'DB_PORT', 'DB_NAME', 'DB_USER', 'DB_PASSWORD']
+  if (env['DATABASE_URL'] === undefined && parts.some((name) => env[name] !== undefined)) {
+    const port = env['DB_PORT'] ?? '5432'
+    if (!/^\d{1,5}$/.test(port)) throw new ConfigError(['DB_PORT: must be a whole number from 1 to 65535'])
     const database = new URL('postgres://localhost')
-    database.hostname = env['DB_HOST']
-    database.port = env['DB_PORT'] ?? '5432'
+    database.hostname = env['DB_HOST'] ?? 'localhost'
+    database.port = port
     database.username = encodeURIComponent(env['DB_USER'] ?? 'postgres')
     database.password = encodeURIComponent(env['DB_PASSWORD'] ?? '')
     database.pathname = `/${encodeURIComponent(env['DB_NAME'] ?? 'postgres')}`

@@ -34,8 +34,6 @@ export interface TokenVerifier {
 /** Libraries decode more than the three parts of base64url that a token is. */
 const compact = /^[\w-]+\.[\w-]+\.[\w-]+$/
 const signatureAlgorithms = ['RS256', 'ES256', 'EdDSA']
-/** Difference between two machines' clocks that is forgiven, seconds. */
-const clockToleranceS = 5
 const jwksTimeoutMs = 1_500
 const subCharsMax = 255
 
@@ -46,7 +44,6 @@ export async function createTokenVerifier(
   const options: JWTVerifyOptions = {
     algorithms: keys.kind === 'secrets' ? ['HS256'] : signatureAlgorithms,
     requiredClaims: ['sub', 'exp'],
-    clockTolerance: clockToleranceS,
     ...(expected.issuer !== undefined && { issuer: expected.issuer }),
     ...(expected.audience !== undefined && { audience: expected.audience }),
   }

@@ -6,7 +6,11 @@ import { sql } from 'drizzle-orm'
 import type { Caller, Database } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Engine } from '../generation/engine.ts'
+import { within } from '../messages/claim.ts'
 import { lockConversation, updateConversation } from './queries.ts'
+
+/** With the database away in between, it settles later: the conversation is gone already, ms. */
+const settlePatienceMs = 1_000
 
 /** @throws AppError conversation_not_found. */
 export async function deleteConversation(
@@ -24,6 +28,6 @@ export async function deleteConversation(
   for (const { id: generationId } of running) {
     const generation = engine.find(generationId)
     generation?.stop('stopped')
-    await generation?.settled
+    if (generation !== undefined) await within(settlePatienceMs, generation.settled)
   }
 }

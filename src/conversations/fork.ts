@@ -34,7 +34,7 @@ export async function forkConversation(
     titleSource: wish.title === undefined ? original.title_source : 'user',
     contextType: original.context_type,
     contextData: original.context_data,
-    metadata: { forked_from: { conversation_id: id, message_id: wish.messageId } },
+    metadata: { ...original.metadata, forked_from: { conversation_id: id, message_id: wish.messageId } },
     model: original.model,
   })
   await copyPath(

@@ -132,6 +132,7 @@ export interface LockedConversation extends Record<string, unknown> {
   title_source: 'default' | 'auto' | 'user'
   context_type: ContextType
   context_data: Record<string, unknown>
+  metadata: Record<string, unknown>
   model: string | null
   current_message_id: string | null
 }
@@ -139,7 +140,7 @@ export interface LockedConversation extends Record<string, unknown> {
 /** First in every transaction that writes to a conversation: the order in which locks are taken. */
 export async function lockConversation(tx: Tx, id: string): Promise<LockedConversation | undefined> {
   const [row] = await tx.execute<LockedConversation>(sql`
-    select status, title, title_source, context_type, context_data, model, current_message_id
+    select status, title, title_source, context_type, context_data, metadata, model, current_message_id
     from chat.conversations where id = ${id} and status <> 'deleted' for update`)
   return row
 }

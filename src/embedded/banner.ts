@@ -41,7 +41,8 @@ export async function printBanner(options: {
       issuer: config.JWT_ISSUER,
       audience: config.JWT_AUDIENCE,
     })
-    const id = await firstConversation(`${origin}${config.BASE_PATH}`, token)
+    // The service runs without this: a first conversation is a courtesy.
+    const id = await firstConversation(`${origin}${config.BASE_PATH}`, token).catch(() => undefined)
     if (id !== undefined)
       lines.push(
         '',

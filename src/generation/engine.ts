@@ -15,6 +15,7 @@ export { attach, outcomeOf, type ResumeDeps } from './resume.ts'
 export { createJournal, type Journal } from './journal.ts'
 export { createMirrors, type Mirrors } from './mirror.ts'
 export { createReaper, reap } from './reaper.ts'
+export { requestStop } from './stop.ts'
 
 export interface Engine {
   /** @throws AppError `shutting_down` while draining: ask before storing a turn. */

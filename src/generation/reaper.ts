@@ -77,7 +77,7 @@ async function forgetChunks(transactions: Transactions): Promise<void> {
   )
 }
 
-/** An idempotency key is good for a day. */
+/** Idempotency keys and tickets whose time is over. */
 async function forgetKeys(transactions: Transactions): Promise<void> {
   await transactions.asSystem('forget keys', (tx) =>
     tx.commit(() =>

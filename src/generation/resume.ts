@@ -55,12 +55,13 @@ export async function readGeneration(
   messageId: string,
   links: Links,
 ): Promise<{ generation: StoredGeneration; message: Message }> {
-  const [conversation, message, [generation]] = await Promise.all([
-    readConversation(tx, conversationId, links),
-    readMessage(tx, conversationId, messageId),
+  // Each statement sees what was committed before it. The generation first: where it has settled, so has its message.
+  const [[generation], conversation, message] = await Promise.all([
     tx.execute<StoredGeneration>(sql`
       select id, status, model, last_seq, survived_seq, error_code from chat.generations
       where conversation_id = ${conversationId} and message_id = ${messageId} order by started_at desc, id desc limit 1`),
+    readConversation(tx, conversationId, links),
+    readMessage(tx, conversationId, messageId),
   ])
   if (conversation === undefined) throw new AppError('conversation_not_found')
   if (message === undefined) throw new AppError('message_not_found')

@@ -5,17 +5,24 @@ import type { FastifyInstance } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { userOf } from '../auth/authenticate.ts'
+import { issueTicket, redeemTicket, streamTicketS } from '../auth/tickets.ts'
 import type { Caller, Database } from '../db/database.ts'
+import { AppError } from '../errors.ts'
 import type { Links } from '../http/links.ts'
 import { idOrMissing, messageParams } from '../http/params.ts'
 import type { SseResponses } from '../http/sse.ts'
 import { messageSchema, type Message } from '../messages/schemas.ts'
 import type { Engine } from './engine.ts'
+import { requestStop } from './stop.ts'
 import { attach, parseCursor, readGeneration, type ResumeDeps } from './resume.ts'
 
 /** How long a stop waits for the process that runs the generation, ms; then the message is told as it stands. */
 const stopPatienceMs = 4_000
 const stopPollMs = 100
+
+const ticketBody = z.strictObject({
+  for: z.string().regex(/^message:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i, 'must be "message:<id>"'),
+})
 
 export async function generationRoutes(
   instance: FastifyInstance,
@@ -27,7 +34,13 @@ export async function generationRoutes(
   app.get(
     '/conversations/:id/messages/:message_id/stream',
     {
-      onRequest: app.requireUser,
+      onRequest: async (request) => {
+        const { ticket } = request.query as { ticket?: unknown }
+        if (request.headers.authorization !== undefined || typeof ticket !== 'string')
+          return app.requireUser(request)
+        const { message_id } = request.params as { message_id: string }
+        request.caller = await redeemTicket(db, ticket, `message:${message_id.toLowerCase()}`)
+      },
       exposeHeadRoute: false,
       schema: {
         summary: 'Watch an answer, or go on where a stream was cut',
@@ -35,7 +48,10 @@ export async function generationRoutes(
           'With `Last-Event-ID` or `after` (`<generation>:<seq>`): exactly the events behind it. Without: a snapshot, then live.',
         tags: ['Messages'],
         params: messageParams,
-        querystring: z.object({ after: z.string().max(100).optional() }),
+        querystring: z.object({
+          after: z.string().max(100).optional(),
+          ticket: z.string().max(100).optional(),
+        }),
       },
     },
     async (request, reply) => {
@@ -69,23 +85,47 @@ export async function generationRoutes(
     },
   )
 
+  app.post(
+    '/ticket',
+    {
+      onRequest: app.requireUser,
+      schema: {
+        summary: 'A ticket for a stream that is opened without headers',
+        description:
+          'For `EventSource`: the ticket goes into the address, may be used again, and lives 10 minutes.',
+        tags: ['Messages'],
+        body: ticketBody,
+        response: { 200: z.object({ ticket: z.string(), url: z.string(), expires_in: z.int() }) },
+      },
+    },
+    async (request) => {
+      const caller = userOf(request)
+      const messageId = request.body.for.slice('message:'.length).toLowerCase()
+      return db.asCaller(caller, async (tx) => {
+        const [found] = await tx.execute<{ conversation_id: string }>(sql`
+          select g.conversation_id from chat.generations g join chat.conversations c on c.id = g.conversation_id
+          where g.message_id = ${messageId} and c.status <> 'deleted' limit 1`)
+        if (found === undefined) throw new AppError('message_not_found')
+        const ticket = await issueTicket(tx, caller, `message:${messageId}`, streamTicketS)
+        return {
+          ticket,
+          url: `${links.stream(found.conversation_id, messageId)}?ticket=${ticket}`,
+          expires_in: streamTicketS,
+        }
+      })
+    },
+  )
+
   async function stop(caller: Caller, conversationId: string, messageId: string): Promise<Message> {
     const read = () => db.asCaller(caller, (tx) => readGeneration(tx, conversationId, messageId, links))
     const { generation, message } = await read()
     if (generation.status !== 'running') return message
-    const local = engine.find(generation.id)
-    if (local !== undefined) {
-      local.stop('stopped')
-      return (await local.settled).message
-    }
-    // Another process runs it: it reads such requests with every flush.
-    await db.asCaller(caller, (tx) =>
-      tx.commit(() =>
-        tx.execute(sql`
-          update chat.generations set stop_requested_at = now()
-          where id = ${generation.id} and status = 'running' and stop_requested_at is null`),
-      ),
+    const stopped = await requestStop(
+      { transactions: db, find: (id) => engine.find(id) },
+      caller,
+      generation.id,
     )
+    if (stopped !== undefined) return (await stopped.settled).message
     for (const deadline = Date.now() + stopPatienceMs; ;) {
       const now = await read()
       if (now.generation.status !== 'running' || Date.now() > deadline) return now.message

@@ -129,7 +129,7 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
         end.error === undefined ? { type: 'complete' } : { type: 'error', error: frameError(end.error) },
       errorCode: end.error?.code,
       question: spec.question,
-      usage: usageOf(spec.request, content + thoughts.join(''), heard),
+      usage: usageOf(spec.request, content + thoughts.join(''), heard, end.outcome),
     }
     const { message, error } = await store(deps, settlement, spec.message, end.error)
     const terminal = terminalEvent(message, error)
@@ -221,6 +221,7 @@ function usageOf(
   request: UpstreamRequest,
   written: string,
   answer: UpstreamAnswer | undefined,
+  outcome: Outcome,
 ): Settlement['usage'] {
   const isFree = isFreeModel(request.model)
   const reported = answer?.usage
@@ -238,8 +239,9 @@ function usageOf(
       source: 'reported',
     }
   }
-  // Nothing was written and nothing reported: a refusal, a reset, an error page. Nobody charges for those.
-  if (written === '') return undefined
+  // Nothing was written and nothing reported: a refusal, a reset, an error page. Nobody charges for those; but what
+  // was stopped before its first word had been read, and may be billed.
+  if (written === '' && outcome !== 'stopped') return undefined
   const promptTokens = estimateTokens(request.messages.map(({ content }) => content).join('\n'))
   const completionTokens = estimateTokens(written)
   return {
@@ -267,6 +269,19 @@ async function store(
     return { message: message ?? unsettled, error }
   } catch (error) {
     const told = error instanceof AppError ? error : internal(error)
+    // What cannot be stored whole is stored as far as it can be: a row left running would lock the conversation.
+    const bare: Settlement = {
+      ...settlement,
+      outcome: 'failed',
+      metadata: { error: { code: told.code, message: told.message } },
+      upstreamId: undefined,
+      errorCode: told.code,
+      tail: [],
+      terminal: { type: 'error', error: frameError(told) },
+      usage: undefined,
+    }
+    const stored = await settlePatiently(deps, bare).catch(() => undefined)
+    if (stored?.message !== undefined) return { message: stored.message, error: told }
     return { message: { ...unsettled, content: settlement.content, status: 'failed' }, error: told }
   }
 }

@@ -31,6 +31,7 @@ export async function registerOpenapiPage(app: FastifyInstance): Promise<void> {
     await docs.register(scalar, {
       routePrefix: '/docs',
       configuration: {
+        pageTitle: 'Rivulet API',
         url: '/docs/openapi.json',
         telemetry: false,
         showDeveloperTools: 'never',

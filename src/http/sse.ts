@@ -30,8 +30,13 @@ export function createSseResponses(options: { pingMs: number }): SseResponses {
   const open = new Set<{ done: Promise<void>; destroy(): void }>()
   return {
     send(reply, source) {
-      const stream = createFrameStream(source, options.pingMs)
       const { raw } = reply
+      // A client that left while its turn was being stored: nobody to answer, and nothing to wait for at the end.
+      if (raw.destroyed) {
+        reply.hijack()
+        return reply
+      }
+      const stream = createFrameStream(source, options.pingMs)
       const entry = {
         done: new Promise<void>((resolve) => raw.once('close', resolve)),
         destroy: () => raw.destroy(),
@@ -77,7 +82,8 @@ function createFrameStream(source: SseSource, pingMs: number): Readable {
   })
   // A comment keeps proxies from taking a silent stream for a dead one, and finds clients that are gone.
   const quiet = setTimeout(() => {
-    if (wanted) stream.push(': ping\n\n')
+    if (ended) return
+    if (wanted) wanted = stream.push(': ping\n\n')
     quiet.refresh()
   }, pingMs)
   stream.push(': stream\n\n')

@@ -186,7 +186,7 @@ export async function readPathTexts(
     select sender_type as role, content from path order by step`)
 }
 
-/** The ids of a whole path, root first, and whether its end is still being written. */
+/** The ids of a whole path, root first. */
 export async function readPathIds(tx: Tx, conversationId: string, leaf: string): Promise<string[]> {
   const rows = await tx.execute<{ id: string }>(
     sql`with recursive ${upwards(conversationId, leaf, pathStepsMax)} select id from path order by step desc`,
@@ -237,7 +237,7 @@ export async function copyPath(
     insert into chat.messages (conversation_id, id, user_id, parent_message_id, sender_type, sender_id, content,
       content_type, status, metadata, created_at)
     select ${to}, copy."newId", m.user_id, copy."newParentId", m.sender_type, m.sender_id, m.content, m.content_type,
-      m.status, m.metadata, m.created_at
+      m.status, m.metadata - 'regenerated_from', m.created_at
     from json_to_recordset(${JSON.stringify(copies)}::json) as copy ("id" uuid, "newId" uuid, "newParentId" uuid)
     join chat.messages m on m.conversation_id = ${from} and m.id = copy.id`)
 }

@@ -6,19 +6,19 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
+import { within } from './claim.ts'
+
+/** What is done about a running answer; its settling, where that is known here. */
+export type Clear = (refusal: AppError) => Promise<{ settled: Promise<unknown> } | undefined>
 
 export interface SendQueue {
   /**
    * Runs `attempt` until it is not refused with `generation_in_progress`, for at most 30 s.
    *
-   * @param settled resolves when the answer that refused it has ended, where that is known here.
+   * @param clear is called with each refusal.
    * @throws what `attempt` throws; generation_in_progress when the patience is at its end, or too many wait already.
    */
-  enter<T>(
-    conversationId: string,
-    attempt: () => Promise<T>,
-    settled: (refusal: AppError) => Promise<unknown> | undefined,
-  ): Promise<T>
+  enter<T>(conversationId: string, attempt: () => Promise<T>, clear: Clear): Promise<T>
 }
 
 /** The contract's patience, ms. */
@@ -31,37 +31,15 @@ const waitingMax = 20
 export function createSendQueue(): SendQueue {
   const lines = new Map<string, { last: Promise<unknown>; waiting: number }>()
 
-  async function persist<T>(
-    deadlineMs: number,
-    attempt: () => Promise<T>,
-    settled: (refusal: AppError) => Promise<unknown> | undefined,
-  ): Promise<T> {
-    for (;;) {
-      try {
-        return await attempt()
-      } catch (error) {
-        const refused = error instanceof AppError && error.code === 'generation_in_progress'
-        const leftMs = deadlineMs - performance.now()
-        if (!refused || leftMs <= 0) throw error
-        const given = new AbortController()
-        const patience = delay(settled(error) === undefined ? Math.min(retryMs, leftMs) : leftMs, undefined, {
-          signal: given.signal,
-        }).catch(() => undefined)
-        await Promise.race([settled(error) ?? patience, patience])
-        given.abort()
-      }
-    }
-  }
-
   return {
-    async enter(conversationId, attempt, settled) {
+    async enter(conversationId, attempt, clear) {
       const deadlineMs = performance.now() + patienceMs
       const line = lines.get(conversationId) ?? { last: Promise.resolve(), waiting: 0 }
       // Too many: an attempt of its own, and its answer as it is.
       if (line.waiting >= waitingMax) return attempt()
       lines.set(conversationId, line)
       line.waiting++
-      const turn = line.last.then(() => persist(deadlineMs, attempt, settled))
+      const turn = line.last.then(() => persist(deadlineMs, attempt, clear))
       line.last = turn.catch(() => undefined)
       try {
         return await turn
@@ -70,5 +48,25 @@ export function createSendQueue(): SendQueue {
         if (line.waiting === 0) lines.delete(conversationId)
       }
     },
+  }
+}
+
+/**
+ * Tries until it is not refused with `generation_in_progress`, or the deadline (of performance.now) has passed.
+ *
+ * @param clear is called with each refusal.
+ */
+export async function persist<T>(deadlineMs: number, attempt: () => Promise<T>, clear: Clear): Promise<T> {
+  for (;;) {
+    try {
+      return await attempt()
+    } catch (error) {
+      const refused = error instanceof AppError && error.code === 'generation_in_progress'
+      const leftMs = deadlineMs - performance.now()
+      if (!refused || leftMs <= 0) throw error
+      const cleared = await clear(error)
+      if (cleared === undefined) await delay(Math.min(retryMs, leftMs))
+      else await within(leftMs, cleared.settled)
+    }
   }
 }

@@ -9,18 +9,18 @@ import { sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
 import type { UserCaller } from '../auth/authenticate.ts'
 import { pathBytesMax } from '../context/build.ts'
-import { AlreadyDone, claimKey, findClaim, type Claimed } from '../conversations/idempotency.ts'
+import { AlreadyDone, claimKey, type Claimed } from '../conversations/idempotency.ts'
 import type { LockedConversation } from '../conversations/queries.ts'
 import { CommitInDoubt, type Database, type Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
-import type { Engine, Generation } from '../generation/engine.ts'
+import { requestStop, type Engine, type Generation } from '../generation/engine.ts'
 import type { Idempotency } from '../http/idempotency.ts'
 import type { Links } from '../http/links.ts'
 import type { ModelChain } from '../upstream/chain.ts'
 import { answerRow, plan, specify, storeTurn, type Answer } from './answer.ts'
-import { claim, interrupt, within } from './claim.ts'
+import { claim, within } from './claim.ts'
 import { readMessage, readPathTexts, readTurn, type NewMessage } from './queries.ts'
-import type { SendQueue } from './queue.ts'
+import { persist, type SendQueue } from './queue.ts'
 import type { ActiveGeneration, Message, RegenerateBody, SendBody } from './schemas.ts'
 
 export interface TurnDeps {
@@ -43,6 +43,8 @@ export interface TurnDeps {
 
 /** Regenerating should not say the same again. */
 const regenerateTemperature = 0.8
+/** How long an interrupted generation may take to settle before the new turn gives up, ms. */
+const interruptPatienceMs = 10_000
 /** How long a refusal waits for a turn in doubt to be cleared away, ms. A 503 is promised within two seconds. */
 const abandonPatienceMs = 400
 
@@ -65,9 +67,6 @@ export async function sendMessage(
   idempotency?: Idempotency,
 ): Promise<Turn> {
   assertPossible(deps, caller, body)
-  const earlier = await replayOf(deps, caller, idempotency)
-  if (earlier !== undefined) return earlier
-  if (body.if_generating === 'interrupt') await interrupt(deps, caller, conversationId)
   const find: Find = async (tx, conversation, newQuestionId) => {
     const given = body.parent_message_id
     if (given != null) await assertParent(tx, conversationId, given)
@@ -84,12 +83,27 @@ export async function sendMessage(
     return { question, questionId: question.id, temperature: deps.temperature }
   }
   const attempt = () => begin(deps, caller, conversationId, body, idempotency, find)
-  if (body.if_generating !== 'wait') return attempt()
-  return deps.queue.enter(conversationId, attempt, (refusal) => {
-    const active = refusal.members?.['active_generation'] as ActiveGeneration | undefined
-    return active === undefined ? undefined : deps.engine.find(active.generation_id)?.settled
-  })
+  const stoppable = { transactions: deps.db, find: (id: string) => deps.engine.find(id) }
+  switch (body.if_generating) {
+    case 'reject':
+      return attempt()
+    case 'interrupt':
+      return persist(performance.now() + interruptPatienceMs, attempt, (refusal) => {
+        const id = runningIn(refusal)
+        return id === undefined ? Promise.resolve(undefined) : requestStop(stoppable, caller, id)
+      })
+    case 'wait':
+      return deps.queue.enter(conversationId, attempt, async (refusal) =>
+        deps.engine.find(runningIn(refusal) ?? ''),
+      )
+    default:
+      return body.if_generating satisfies never
+  }
 }
+
+/** Which generation a refusal names. */
+const runningIn = (refusal: AppError): string | undefined =>
+  (refusal.members?.['active_generation'] as ActiveGeneration | undefined)?.generation_id
 
 /** @throws as `sendMessage`, and message_not_found, not_an_answer. */
 export async function regenerate(
@@ -143,9 +157,10 @@ async function begin(
   const ids = { messageId: uuidv7(), generationId: uuidv7() }
   const stored = deps.db.asCaller(caller, async (tx) => {
     await claimKey(tx, caller, idempotency, { conversationId, messageId: ids.messageId })
-    const conversation = await claim(deps, tx, caller, conversationId)
+    const { conversation, refusal } = await claim(deps, tx, caller, conversationId)
     const { question, questionId, ...usual } = await find(tx, conversation, newQuestionId)
     const answer = plan(deps, caller, conversation, wish, usual, ids)
+    if (refusal !== undefined) throw refusal
     begun = answer
     const bytesMax = pathBytesMax(deps.limits.historyTokensMax)
     const [, path, messages] = await tx.commit(() =>
@@ -176,17 +191,6 @@ async function begin(
     if (error instanceof AlreadyDone) return replayed(error.claimed)
     return rethrow(deps, caller, conversationId, begun, error)
   }
-}
-
-/** Before anything is interrupted: a retry must not stop the answer that it asks for. */
-async function replayOf(
-  { db }: TurnDeps,
-  caller: UserCaller,
-  idempotency: Idempotency | undefined,
-): Promise<Turn | undefined> {
-  if (idempotency === undefined) return undefined
-  const claimed = await db.asCaller(caller, (tx) => tx.commit(() => findClaim(tx, caller, idempotency)))
-  return claimed === undefined ? undefined : replayed(claimed)
 }
 
 function replayed({ conversationId, messageId }: Claimed): Turn {

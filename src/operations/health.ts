@@ -63,6 +63,7 @@ export async function healthRoutes(
         summary: 'What the service depends on',
         description: '503 only without the database. `?full=true` (service scope) also asks the upstream.',
         tags: ['Health'],
+        security: [],
         hide,
         querystring: z.object({ full: z.enum(['true', 'false']).default('false') }),
         response: { 200: healthSchema, 503: healthSchema },
@@ -110,6 +111,7 @@ export async function healthRoutes(
       schema: {
         summary: 'The process runs',
         tags: ['Health'],
+        security: [],
         hide,
         response: { 200: z.object({ status: z.literal('live') }) },
       },
@@ -123,6 +125,7 @@ export async function healthRoutes(
       schema: {
         summary: 'It may get traffic',
         tags: ['Health'],
+        security: [],
         hide,
         response: { 200: readySchema, 503: readySchema },
       },

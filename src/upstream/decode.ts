@@ -148,7 +148,7 @@ export function readUsage(usage: Record<string, unknown>): ReportedUsage {
   return {
     promptTokens,
     completionTokens,
-    totalTokens: count(usage['total_tokens']) || promptTokens + completionTokens,
+    totalTokens: count(usage['total_tokens']) || count(promptTokens + completionTokens),
     cost: typeof cost === 'number' && Number.isFinite(cost) && cost >= 0 ? plainDecimal(cost) : undefined,
   }
 }

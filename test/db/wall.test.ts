@@ -37,7 +37,9 @@ const rowsOf = (user: string) => {
     insert into chat.generation_chunks (generation_id, first_seq, last_seq, user_id, events)
       values (${generation}, 1, 1, '${user}', '[{}]');
     insert into chat.idempotency_keys (user_id, key, fingerprint, conversation_id)
-      values ('${user}', 'key of ${user}', 'f', ${conversation});`
+      values ('${user}', 'key of ${user}', 'f', ${conversation});
+    insert into chat.tickets (digest, user_id, tier, purpose, expires_at)
+      values ('ticket of ${user}', '${user}', 'free', 'message:x', now());`
 }
 const tables = [
   'conversations',
@@ -45,6 +47,7 @@ const tables = [
   'generations',
   'idempotency_keys',
   'messages',
+  'tickets',
   'usage_tracking',
 ]
 

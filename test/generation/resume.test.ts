@@ -270,3 +270,49 @@ describe('stopping', () => {
     expect(late.body).toEqual(assistant_message)
   })
 })
+
+describe('a ticket', () => {
+  it('opens the one stream that it was made for, without a header, again and again, on any instance', async () => {
+    const id = await ann.conversation()
+    service.upstream.script(answer(['for', ' you']), answer('another'))
+    const live = await ann.stream(`/conversations/${id}/messages`, { content: 'go' })
+    await live.ended
+    const { message } = about(id, live.frames)
+    const issued = await ann.post<{ ticket: string; url: string; expires_in: number }>('/api/chat/ticket', {
+      for: `message:${message.id}`,
+    })
+    expect(issued.body).toMatchObject({
+      url: `/api/chat/conversations/${id}/messages/${message.id}/stream?ticket=${issued.body.ticket}`,
+      expires_in: 600,
+    })
+    for (const instance of [service, other, service]) {
+      const frames = await (await instance.anonymous.stream(issued.body.url, undefined)).ended
+      expect(frames.at(-1)?.data).toMatchObject({ type: 'complete', message: { content: 'for you' } })
+    }
+    const next = await ann.post<{ assistant_message: Message }>(`/conversations/${id}/messages`, {
+      content: 'more',
+    })
+    const elsewhere = issued.body.url.replace(message.id, next.body.assistant_message.id)
+    expect((await service.anonymous.get(elsewhere)).status).toBe(401)
+    expect(
+      (await service.anonymous.get(`/api/chat/conversations/${id}?ticket=${issued.body.ticket}`)).status,
+    ).toBe(401)
+    await service.sql`update chat.tickets set expires_at = now() - interval '1 s'`
+    expect((await service.anonymous.get(issued.body.url)).status).toBe(401)
+  })
+
+  it('is made for nobody else’s message, and stored as a digest', async () => {
+    const id = await ann.conversation()
+    const live = await ann.stream(`/conversations/${id}/messages`, { content: 'go' })
+    await live.ended
+    const { message } = about(id, live.frames)
+    const mallory = await service.as('mallory')
+    for (const which of [message.id, crypto.randomUUID()])
+      expect((await mallory.post('/api/chat/ticket', { for: `message:${which}` })).body['code']).toBe(
+        'message_not_found',
+      )
+    expect((await ann.post('/api/chat/ticket', { for: 'anything' })).status).toBe(400)
+    const { body } = await ann.post<{ ticket: string }>('/api/chat/ticket', { for: `message:${message.id}` })
+    expect(await service.sql`select 1 from chat.tickets where digest = ${body.ticket}`).toHaveLength(0)
+  })
+})

@@ -15,7 +15,9 @@ it('lets waiters through in the order of arrival, each when the answer before it
     running = Promise.withResolvers<undefined>()
     return n
   }
-  const waiters = [1, 2, 3].map((n) => queue.enter('c', attempt(n), () => running?.promise))
+  const waiters = [1, 2, 3].map((n) =>
+    queue.enter('c', attempt(n), () => Promise.resolve(running && { settled: running.promise })),
+  )
   running = undefined
   first.resolve(undefined)
   expect(await waiters[0]).toBe(1)
@@ -33,12 +35,12 @@ it('does not let one that failed hold up the next', async () => {
   const failed = queue.enter(
     'c',
     () => Promise.reject(new AppError('conversation_not_found')),
-    () => undefined,
+    () => Promise.resolve(undefined),
   )
   const next = queue.enter(
     'c',
     () => Promise.resolve('through'),
-    () => undefined,
+    () => Promise.resolve(undefined),
   )
   await expect(failed).rejects.toMatchObject({ code: 'conversation_not_found' })
   expect(await next).toBe('through')
@@ -52,14 +54,14 @@ it('tells the 21st at once that an answer is being generated', async () => {
       .enter(
         'c',
         () => Promise.reject(busy()),
-        () => never,
+        () => Promise.resolve({ settled: never }),
       )
       .catch(() => undefined)
   await expect(
     queue.enter(
       'c',
       () => Promise.reject(busy()),
-      () => never,
+      () => Promise.resolve({ settled: never }),
     ),
   ).rejects.toMatchObject({
     code: 'generation_in_progress',

@@ -273,3 +273,55 @@ describe('a generation is not a request', () => {
     expect(service.upstream.requests.map(({ body }) => body.messages.length)).toEqual([2, 4, 6, 8, 10, 12])
   })
 })
+
+describe('interrupting', () => {
+  it.each([
+    ['a parent that is not there', { parent_message_id: crypto.randomUUID() }, 'invalid_parent'],
+    ['a model that is not allowed', { model: 'no/such-model' }, 'model_not_allowed'],
+  ])('stops nothing for a request that is refused anyway: %s', async (_, wrong, code) => {
+    const id = await ann.conversation()
+    const gate = gated()
+    service.upstream.script(gate)
+    const running = await ann.stream(`/conversations/${id}/messages`, { content: 'first' })
+    await running.until(({ data }) => data.type === 'assistant_start')
+    const refused = await ann.post(`/conversations/${id}/messages`, {
+      content: 'x',
+      if_generating: 'interrupt',
+      ...wrong,
+    })
+    expect(refused.body['code']).toBe(code)
+    gate.release(1)
+    gate.end()
+    expect((await running.ended).at(-1)?.data).toMatchObject({ message: { status: 'complete' } })
+  })
+
+  it('lets each of three at once through, the last one being answered whole', async () => {
+    const id = await ann.conversation()
+    service.upstream.always(answer('at last'))
+    const sends = await Promise.all(
+      [1, 2, 3].map((n) =>
+        ann.post(`/conversations/${id}/messages`, { content: `${n}`, if_generating: 'interrupt' }),
+      ),
+    )
+    expect(sends.map(({ status }) => status)).toEqual([200, 200, 200])
+  })
+})
+
+it('is not kept from stopping by a client that left before its turn was stored', async () => {
+  const own = await startService()
+  const client = await own.as('ann')
+  const id = await client.conversation()
+  const controller = new AbortController()
+  const asked = fetch(`${own.origin}/api/chat/conversations/${id}/messages`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${client.token ?? ''}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ content: 'gone', stream: true }),
+    signal: controller.signal,
+  }).catch(() => undefined)
+  await own.sql`select 1`
+  controller.abort()
+  await asked
+  const startedAt = performance.now()
+  await own.close()
+  expect(performance.now() - startedAt).toBeLessThan(5_000)
+})

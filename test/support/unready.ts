@@ -70,6 +70,7 @@ const bodies: Record<string, unknown> = {
   'PATCH /api/chat/conversations/{id}': { title: 'A title' },
   'POST /api/chat/conversations/{id}/fork': { message_id: someId },
   'POST /api/chat/conversations/{id}/messages': { content: 'Hello?' },
+  'POST /api/chat/ticket': { for: `message:${someId}` },
 }
 
 async function routesOf(client: Client): Promise<{ method: string; path: string }[]> {

@@ -59,6 +59,8 @@ export const generations = chat.table(
       .on(table.userId)
       .where(sql`status = 'running'`),
     index('generations_by_message').on(table.conversationId, table.messageId),
+    // A ticket names a message alone.
+    index('generations_by_message_id').on(table.messageId),
     check('generations_status', sql`status in ('running', 'complete', 'stopped', 'failed', 'interrupted')`),
     ...ownerPolicies('generations'),
   ],
