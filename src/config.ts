@@ -5,7 +5,7 @@
  * counts as absent. Names marked "older" still work; the newer name wins where both are set.
  */
 import { createPublicKey } from 'node:crypto'
-import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { dirname } from 'node:path'
 import { z } from 'zod'
@@ -80,7 +80,8 @@ function isPublicKey(pem: string): boolean {
 /** Tried now: a log that cannot be opened later would take the process with it. */
 function isWritable(file: string): boolean {
   try {
-    mkdirSync(dirname(file), { recursive: true })
+    // One level only: `recursive` never returns where nothing can be made, such as under /proc.
+    if (!existsSync(dirname(file))) mkdirSync(dirname(file))
     closeSync(openSync(file, 'a'))
     return true
   } catch {
