@@ -1,13 +1,14 @@
 /** The process: configuration, embedded parts where the environment leaves a place open, listen, graceful stop. */
-import closeWithGrace from 'close-with-grace'
 import { createApp } from './app.ts'
 import { ConfigError, loadConfig } from './config.ts'
 import { printBanner } from './embedded/banner.ts'
 import { EmbeddedPostgresError, resolve } from './embedded/resolve.ts'
-import { createLogger } from './logging.ts'
+import { createLogger, type Logger } from './logging.ts'
 
 /** The whole stop, ms: orchestrators kill after 30 s. */
 const stopWithinMs = 28_000
+/** npm passes on a signal that the terminal has sent to the whole group: twice within this is once, ms. */
+const sameSignalMs = 1_000
 
 async function main(): Promise<void> {
   const config = loadConfig()
@@ -30,15 +31,39 @@ async function main(): Promise<void> {
 
   // From here on a signal ends what was started; before, a failure does.
   const started = releases.move()
-  closeWithGrace({ delay: stopWithinMs, logger: false }, async ({ err, signal }) => {
-    if (err !== undefined) {
-      log.fatal({ event: 'process_failed', err }, 'an error nobody caught: stopping')
-      process.exitCode = 1
-    } else log.info({ event: 'process_stopping', signal }, 'stopping: answers being generated may finish')
-    await app.close(err === undefined ? config.SHUTDOWN_GRACE_MS : 0)
+  stopOnSignals(log, async (failed) => {
+    await app.close(failed ? 0 : config.SHUTDOWN_GRACE_MS)
     await started.disposeAsync()
   })
   await printBanner({ config, embedded, address: app.http.server.address() })
+}
+
+/** The first signal stops gracefully, a later one at once; an error that nobody caught stops too, and says so. */
+function stopOnSignals(log: Logger, stop: (failed: boolean) => Promise<void>): void {
+  let stoppingSinceMs: number | undefined
+  const begin = (failed: boolean) => {
+    stoppingSinceMs = performance.now()
+    setTimeout(() => process.exit(1), stopWithinMs).unref()
+    stop(failed).then(
+      () => process.exit(failed ? 1 : 0),
+      (error: unknown) => {
+        log.fatal({ event: 'stop_failed', err: error }, 'stopping failed')
+        process.exit(1)
+      },
+    )
+  }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const)
+    process.on(signal, () => {
+      if (stoppingSinceMs === undefined) {
+        log.info({ event: 'process_stopping', signal }, 'stopping: answers being generated may finish')
+        begin(false)
+      } else if (performance.now() - stoppingSinceMs > sameSignalMs) process.exit(1)
+    })
+  for (const event of ['uncaughtException', 'unhandledRejection'] as const)
+    process.on(event, (error: unknown) => {
+      log.fatal({ event: 'process_failed', err: error }, 'an error nobody caught: stopping')
+      if (stoppingSinceMs === undefined) begin(true)
+    })
 }
 
 /** A sentence for what a person can mend, a stack for what only we can. */
