@@ -29,7 +29,6 @@ export interface Engine {
     messageId: string
   }): Promise<void>
   find(generationId: string): Generation | undefined
-  running(): number
   /** Lets running generations finish for `graceMs`, then settles the rest as interrupted. */
   drain(graceMs: number): Promise<void>
 }
@@ -70,7 +69,6 @@ export function createEngine(deps: RunDeps): Engine {
       return abandoned.finally(() => abandoning.delete(abandoned))
     },
     find: (generationId) => generations.get(generationId),
-    running: () => generations.size,
     async drain(graceMs) {
       draining = true
       const all = () => Promise.allSettled([...generations.values()].map(({ settled }) => settled))

@@ -26,8 +26,6 @@ export type JournalVerdict =
 export interface Journal {
   /** @param tell called once, from a flush: the run ends itself. */
   open(generation: { id: string; log: Log; tell: (verdict: JournalVerdict) => void }): JournalEntry
-  /** Events that wait for a flush: the oldest one's age in ms, 0 when there is none. */
-  lagMs(): number
 }
 
 export interface JournalEntry {
@@ -201,10 +199,6 @@ export function createJournal(options: JournalOptions): Journal {
           return entry.storedSeq
         },
       }
-    },
-    lagMs() {
-      const since = [...entries.values()].flatMap(({ waitingSinceMs }) => waitingSinceMs ?? [])
-      return since.length === 0 ? 0 : nowMs() - Math.min(...since)
     },
   }
 }

@@ -270,6 +270,9 @@ async function store(
   } catch (error) {
     const told = error instanceof AppError ? error : internal(error)
     // What cannot be stored whole is stored as far as it can be: a row left running would lock the conversation.
+    // A database that stayed away for all that patience will not take less either: then the reaper ends it.
+    if (told.code === 'database_unavailable')
+      return { message: { ...unsettled, content: settlement.content, status: 'failed' }, error: told }
     const bare: Settlement = {
       ...settlement,
       outcome: 'failed',

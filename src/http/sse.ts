@@ -17,8 +17,6 @@ export interface SseSource {
 export interface SseResponses {
   /** Answers with the source's frames. Returns when the response has been handed to Fastify. */
   send(reply: FastifyReply, source: SseSource): FastifyReply
-  /** How many responses are open. */
-  open(): number
   /** Resolves when every open response has been flushed and closed; destroys what is left after `graceMs`. */
   drain(graceMs: number): Promise<void>
 }
@@ -52,7 +50,6 @@ export function createSseResponses(options: { pingMs: number }): SseResponses {
         .header('x-accel-buffering', 'no')
       return reply.send(stream)
     },
-    open: () => open.size,
     async drain(graceMs) {
       const entries = [...open]
       const deadline = setTimeout(() => entries.forEach((entry) => entry.destroy()), graceMs)
