@@ -23,6 +23,7 @@ import {
 import { createLinks } from './http/links.ts'
 import { collectMethods } from './http/method-not-allowed.ts'
 import { registerOpenapi, registerOpenapiPage } from './http/openapi.ts'
+import { createPace } from './http/pace.ts'
 import { addEdgeHeaders, registerSecurity, requestIdOf } from './http/security.ts'
 import { createSseResponses } from './http/sse.ts'
 import type { Logger } from './logging.ts'
@@ -108,7 +109,10 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
   })
   const reaper = createReaper({ transactions: db.settling, log })
   const engine = createEngine({ upstream, transactions: db.settling, journal, log, nowMs })
-  const sse = createSseResponses({ pingMs: config.STREAM_PING_MS })
+  const sse = createSseResponses({
+    pingMs: config.STREAM_PING_MS,
+    pace: createPace({ coalesceMs: config.STREAM_COALESCE_MS }),
+  })
   const resume = {
     transactions: db,
     mirrors,

@@ -165,6 +165,7 @@ const schema = z
     JOURNAL_STALL_MS: integer(1_000, 600_000).default(10_000),
     SHUTDOWN_GRACE_MS: integer(0, 600_000).default(10_000),
     STREAM_PING_MS: milliseconds.default(15_000),
+    STREAM_COALESCE_MS: integer(0, 1_000).default(20),
   })
   .superRefine((config, context) => {
     const wrong = (name: string, message: string) => {

@@ -81,4 +81,4 @@ const redacted = [
   'secret',
   'api_key',
   'content',
-].flatMap((name) => [name, `*.${name}`, `*.*.${name}`])
+].flatMap((name) => [name, `*.${name}`])

@@ -36,6 +36,10 @@ const compact = /^[\w-]+\.[\w-]+\.[\w-]+$/
 const signatureAlgorithms = ['RS256', 'ES256', 'EdDSA']
 const jwksTimeoutMs = 1_500
 const subCharsMax = 255
+/** A signature found right is not checked again for so long, ms: what a key that was withdrawn is still good for. */
+const rememberedMs = 30_000
+/** Verified tokens remembered at most: a few MB. */
+const rememberedMax = 10_000
 
 export async function createTokenVerifier(
   keys: TokenKeys,
@@ -72,8 +76,22 @@ export async function createTokenVerifier(
     )
   }
 
+  const remembered = new Map<string, { caller: UserCaller; untilMs: number }>()
+
+  function remember(token: string, caller: UserCaller, exp: number): void {
+    // In the order of coming: the first is the one that is forgotten soonest.
+    const [oldest] = remembered.size < rememberedMax ? [] : remembered.keys()
+    if (oldest !== undefined) remembered.delete(oldest)
+    remembered.set(token, { caller, untilMs: Math.min(Date.now() + rememberedMs, exp * 1000) })
+  }
+
   return {
     async verify(token) {
+      const known = remembered.get(token)
+      if (known !== undefined) {
+        if (Date.now() < known.untilMs) return known.caller
+        remembered.delete(token)
+      }
       const payload = await payloadOf(token)
       const { sub, tier, name } = payload as { sub?: unknown; tier?: unknown; name?: unknown }
       if (
@@ -84,12 +102,14 @@ export async function createTokenVerifier(
         !sub.isWellFormed()
       )
         throw unauthorized(`This token's "sub" is not a text of 1 to ${subCharsMax} characters.`)
-      return {
+      const caller: UserCaller = Object.freeze({
         kind: 'user',
         userId: sub,
         tier: tier === 'premium' ? 'premium' : 'free',
         name: typeof name === 'string' ? name : undefined,
-      }
+      })
+      remember(token, caller, payload.exp ?? 0)
+      return caller
     },
   }
 }

@@ -1,25 +1,18 @@
 /**
  * Connections: a pool of them, and what they have in common.
  *
- * Statements are pipelined: a connection sends them as they come and answers in order. Whatever the driver says
+ * Batches are pipelined: a connection sends them as they come and answers in order. Whatever the driver says
  * about a lost connection becomes a `ConnectionLost` or keeps PostgreSQL's own code, so that failures.ts can tell.
  */
 import type { Duplex } from 'node:stream'
 import pg from 'pg'
-
-export interface Rows<T> {
-  rows: T[]
-  /** Rows returned or changed. */
-  count: number
-  /** What the server says that it did, such as SELECT. */
-  command: string
-}
+import { Batch, type Row, type Rows, type Statement } from './batch.ts'
 
 /** One connection, leased to one transaction. */
 export interface Connection {
-  query<T extends object>(text: string, params?: readonly unknown[]): Promise<Rows<T>>
-  /** Statements issued inside leave in one packet. */
-  together<T>(issue: () => T): T
+  query: <T extends object>(text: string, params?: readonly unknown[]) => Promise<Rows<T>>
+  /** Statements issued inside leave in one packet. Where one of them fails, all are told so. */
+  together: <T>(issue: () => T) => T
   /** Back to the pool, or closed for good. */
   release(broken: boolean): void
 }
@@ -61,7 +54,6 @@ export function createPool({ url, max, withinMs, settings = {} }: PoolOptions): 
     lock_timeout: settings.lockMs ?? 5_000,
     idle_in_transaction_session_timeout: idleInTransactionMs,
     options: '-c TimeZone=UTC',
-    types: wireTypes,
   })
   // A connection that dies while idle, or leased, is no news: its next use says so.
   pool.on('error', () => undefined)
@@ -72,17 +64,10 @@ export function createPool({ url, max, withinMs, settings = {} }: PoolOptions): 
       const client = await pool.connect().catch((error: unknown) => {
         throw lostOr(error)
       })
-      const { stream } = (client as unknown as { connection: { stream: Duplex } }).connection
+      const gather = createGatherer(client)
       return {
-        query: (text, params) => query(client, text, params),
-        together(issue) {
-          stream.cork()
-          try {
-            return issue()
-          } finally {
-            stream.uncork()
-          }
-        },
+        query: (text, params = []) => gather.add({ text, params }),
+        together: gather.together,
         release: (broken) => {
           client.release(broken)
         },
@@ -92,32 +77,60 @@ export function createPool({ url, max, withinMs, settings = {} }: PoolOptions): 
   }
 }
 
-function query<T extends object>(
-  client: pg.PoolClient,
-  text: string,
-  params?: readonly unknown[],
-): Promise<Rows<T>> {
-  return new Promise((resolve, reject) => {
-    // With a callback the driver builds no stack trace for each statement.
-    const done = (error: Error | undefined, result: pg.QueryResult<T>) => {
-      if (error) reject(lostOr(error))
-      else resolve({ rows: result.rows, count: result.rowCount ?? 0, command: result.command })
-    }
-    if (params === undefined) client.query(text, done)
-    else client.query({ name: nameOf(text), text, values: [...params] }, done)
-  })
+interface Waiting extends Statement {
+  resolve: (rows: Rows<Row>) => void
+  reject: (error: Error) => void
 }
 
-/** Statements are prepared under a name of their own; there are as many as the source has, give or take a filter. */
-const names = new Map<string, string>()
+/** Gathers what is issued together into one batch; anything else is a batch by itself. */
+function createGatherer(client: pg.PoolClient) {
+  const { stream } = (client as unknown as { connection: { stream: Duplex } }).connection
+  let gathered: Waiting[] | undefined
 
-function nameOf(text: string): string {
-  let name = names.get(text)
-  if (name === undefined) {
-    name = `rivulet_${names.size}`
-    names.set(text, name)
+  function send(all: readonly Waiting[]): void {
+    const settle = (error: Error | undefined, results: Rows<Row>[]) => {
+      const told = error ?? new ConnectionLost('no answer')
+      for (const [index, { resolve, reject }] of all.entries()) {
+        const result = results[index]
+        if (result === undefined) reject(told)
+        else resolve(result)
+      }
+    }
+    // The driver writes message by message: corked, they are one write.
+    stream.cork()
+    try {
+      client.query(new Batch(all, readColumn, (error, results) => settle(error && lostOr(error), results)))
+    } catch (error) {
+      settle(error as Error, [])
+    } finally {
+      stream.uncork()
+    }
   }
-  return name
+
+  return {
+    add<T extends object>(statement: Statement): Promise<Rows<T>> {
+      return new Promise((resolve, reject) => {
+        const waiting: Waiting = {
+          ...statement,
+          resolve: resolve as unknown as (rows: Rows<Row>) => void,
+          reject,
+        }
+        if (gathered === undefined) send([waiting])
+        else gathered.push(waiting)
+      })
+    },
+    together: <T>(issue: () => T): T => {
+      if (gathered !== undefined) return issue()
+      gathered = []
+      try {
+        return issue()
+      } finally {
+        const all = gathered
+        gathered = undefined
+        if (all.length > 0) send(all)
+      }
+    },
+  }
 }
 
 /** The driver's words for a lost connection have no code; PostgreSQL's own errors, and the system's, do. */
@@ -129,10 +142,6 @@ export function lostOr(error: unknown): Error {
 
 /** Values as the wire has them: times as RFC 3339, numeric and bigint as text, the rest as the driver knows it. */
 const timestamps: readonly number[] = [1114, 1184]
-const driverParser = pg.types.getTypeParser as (oid: number, format?: string) => (value: string) => unknown
-const wireTypes = {
-  getTypeParser(oid: number, format?: string): (value: string) => unknown {
-    if (timestamps.includes(oid)) return (value) => new Date(value).toISOString()
-    return driverParser(oid, format)
-  },
-}
+const driverParser = pg.types.getTypeParser as (oid: number) => (text: string) => unknown
+const readColumn = (oid: number): ((text: string) => unknown) =>
+  timestamps.includes(oid) ? (text) => new Date(text).toISOString() : driverParser(oid)

@@ -1,8 +1,9 @@
 /** The edge's headers: request ids, CORS on every answer (streams and errors included), helmet. */
 import { randomUUID } from 'node:crypto'
-import type { IncomingMessage } from 'node:http'
+import { IncomingMessage, ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
 import cors from '@fastify/cors'
-import helmet from '@fastify/helmet'
+import helmet from 'helmet'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 
 const exposedHeaders = [
@@ -28,8 +29,10 @@ export async function registerSecurity(
   app: FastifyInstance,
   origins: readonly string[] | undefined,
 ): Promise<void> {
-  app.addHook('onRequest', async (request, reply) => {
-    void reply.header('x-request-id', request.id)
+  const fixedHeaders = helmetHeaders()
+  app.addHook('onRequest', (request, reply, done) => {
+    void reply.headers(fixedHeaders).header('x-request-id', request.id)
+    done()
   })
   await app.register(cors, {
     origin: origins === undefined ? localOrigin : origins.includes('*') ? '*' : [...origins],
@@ -46,7 +49,13 @@ export async function registerSecurity(
     maxAge: 600,
     strictPreflight: false,
   })
-  await app.register(helmet, {
+}
+
+/** What helmet says to every answer: always the same, so it is asked once. */
+function helmetHeaders(): Record<string, string> {
+  const headers: Record<string, string> = {}
+  const probe = new ServerResponse(new IncomingMessage(new Socket()))
+  const protect = helmet({
     contentSecurityPolicy: {
       useDefaults: false,
       directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
@@ -54,6 +63,9 @@ export async function registerSecurity(
     // An API is read by pages of other origins; whether one may is CORS's business.
     crossOriginResourcePolicy: { policy: 'cross-origin' },
   })
+  protect(probe.req, probe, () => undefined)
+  for (const [name, value] of Object.entries(probe.getHeaders())) headers[name] = String(value)
+  return headers
 }
 
 /** The same headers for what fails before any hook runs, such as a URL that cannot be decoded. */

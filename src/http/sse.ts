@@ -7,6 +7,7 @@
  */
 import { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
+import type { Pace } from './pace.ts'
 
 export interface SseSource {
   /** The next frame after the cursor, and whether it is the last; undefined when there is none yet. */
@@ -23,8 +24,10 @@ export interface SseResponses {
 
 /** What a response holds back for a slow socket at most, in bytes; the rest stays in the log. */
 const bufferedBytesMax = 16 * 1024
+/** Writes that never wait for others: the first comment, what opens an answer, its first text. */
+const promptWrites = 3
 
-export function createSseResponses(options: { pingMs: number }): SseResponses {
+export function createSseResponses(options: { pingMs: number; pace: Pace }): SseResponses {
   const open = new Set<{ done: Promise<void>; destroy(): void }>()
   return {
     send(reply, source) {
@@ -34,7 +37,7 @@ export function createSseResponses(options: { pingMs: number }): SseResponses {
         reply.hijack()
         return reply
       }
-      const stream = createFrameStream(source, options.pingMs)
+      const stream = createFrameStream(source, options)
       const entry = {
         done: new Promise<void>((resolve) => raw.once('close', resolve)),
         destroy: () => raw.destroy(),
@@ -59,8 +62,9 @@ export function createSseResponses(options: { pingMs: number }): SseResponses {
   }
 }
 
-function createFrameStream(source: SseSource, pingMs: number): Readable {
+function createFrameStream(source: SseSource, { pingMs, pace }: { pingMs: number; pace: Pace }): Readable {
   let wanted = false
+  let writes = 1
   let ended = false
   const stream = new Readable({
     highWaterMark: bufferedBytesMax,
@@ -70,12 +74,17 @@ function createFrameStream(source: SseSource, pingMs: number): Readable {
     },
     destroy(error, callback) {
       unwatch()
+      pace.forget(write)
       clearTimeout(quiet)
       callback(error)
     },
   })
-  const unwatch = source.watch(() => {
+  const write = () => {
     if (wanted) pump()
+  }
+  const unwatch = source.watch(() => {
+    if (writes < promptWrites) write()
+    else if (wanted) pace.soon(write)
   })
   // A comment keeps proxies from taking a silent stream for a dead one, and finds clients that are gone.
   const quiet = setTimeout(() => {
@@ -99,6 +108,7 @@ function createFrameStream(source: SseSource, pingMs: number): Readable {
     }
     if (frames !== '') {
       quiet.refresh()
+      writes++
       wanted = stream.push(frames)
     }
     if (ended) stream.push(null)

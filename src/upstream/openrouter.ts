@@ -153,7 +153,7 @@ async function fetchThrough(
   const { statusCode, headers, body } = await httpRequest(url, {
     dispatcher: agent,
     method: init.method ?? 'GET',
-    headers: Object.fromEntries(new Headers(init.headers)),
+    headers: Object.fromEntries(init.headers instanceof Headers ? init.headers : new Headers(init.headers)),
     body: (init.body ?? null) as string | null,
     ...(init.signal != null && { signal: init.signal }),
   })
