@@ -52,12 +52,22 @@ async function run(bench: Bench, subject: Subject, shape: Shape): Promise<Run> {
   }
 }
 
+const warmed = new WeakSet<Subject>()
+
+async function warmUp(bench: Bench, subjects: Subject[]): Promise<void> {
+  const shape = { streams: 40, turns: bench.quick ? 4 : 20, tokens: 100, everyMs: 0, overMs: 0 }
+  for (const subject of subjects) {
+    if (warmed.has(subject)) continue
+    bench.say(`warming up: ${subject.name}`)
+    await run(bench, subject, shape)
+    warmed.add(subject)
+  }
+}
+
 /** Every subject once a round, each round beginning with another one. Before, each has warmed up: servers live long. */
 async function compare(bench: Bench, subjects: Subject[], shape: Shape): Promise<Map<string, Run[]>> {
   const runs = new Map(subjects.map(({ name }) => [name, [] as Run[]]))
-  bench.say('warming up')
-  const warm = { streams: 40, turns: bench.quick ? 4 : 20, tokens: 100, everyMs: 0, overMs: 0 }
-  for (const subject of subjects) await run(bench, subject, warm)
+  await warmUp(bench, subjects)
   for (let round = 0; round < bench.rounds; round++) {
     bench.say(`round ${round + 1} of ${bench.rounds}`)
     for (let index = 0; index < subjects.length; index++) {
@@ -130,7 +140,13 @@ export async function paced(bench: Bench): Promise<Row[]> {
 export async function crowd(bench: Bench): Promise<Row[]> {
   const streams = bench.quick ? 200 : 1_000
   bench.say(`crowd: ${streams} streams, 20 tokens a second each`)
-  const shape = { streams, turns: 1, tokens: bench.quick ? 60 : 200, everyMs: 50, overMs: 5_000 }
+  const shape = {
+    streams,
+    turns: 1,
+    tokens: bench.quick ? 40 : 200,
+    everyMs: 50,
+    overMs: bench.quick ? 1_000 : 5_000,
+  }
   const bare = bench.peers.find(({ name }) => name === 'bare')
   const chosen = [bench.direct, bench.rivulet, ...(bare === undefined ? [] : [bare])]
   return compared(await compare({ ...bench, rounds: 1 }, chosen, shape), `${streams} streams, 20 tokens/s`)
@@ -163,22 +179,28 @@ export async function statements(bench: Bench): Promise<Row[]> {
   bench.say('statements: transactions per second while answers run')
   const cells: Record<string, string> = {}
   for (const streams of bench.quick ? [10, 100] : [10, 100, 1_000]) {
-    const shape = { streams, turns: 1, tokens: 240, everyMs: 50, overMs: 0 }
-    const running = run(bench, bench.rivulet, shape)
-    // All have begun after 5 s, and none ends before 12.
-    await delay(6_000)
+    const seconds = bench.quick ? 4 : 14
+    const running = run(bench, bench.rivulet, {
+      streams,
+      turns: 1,
+      tokens: 20 * seconds,
+      everyMs: 50,
+      overMs: 0,
+    })
+    // Behind the last beginning, before the first end.
+    await delay(bench.quick ? 1_500 : 8_000)
     const before = await bench.postgres.transactions()
-    await delay(4_000)
+    await delay(2_000)
     const after = await bench.postgres.transactions()
     await running
-    cells[`${streams} running`] = number((after - before) / 4)
+    cells[`${streams} running`] = number((after - before) / 2)
   }
   return [row('Writing transactions a second, while answers run', cells)]
 }
 
 /** Readers that stop reading: what do they cost the process? */
 export async function stalled(bench: Bench): Promise<Row[]> {
-  const tokens = bench.quick ? 2_000 : 20_000
+  const tokens = bench.quick ? 1_000 : 20_000
   bench.say(`stalled: 100 readers of ${tokens} tokens who read nothing`)
   const rivulet = await startRivulet(bench.postgres.url, bench.upstreamUrl, { args: ['--expose-gc'] })
   try {
@@ -218,7 +240,7 @@ export async function drops(bench: Bench): Promise<Row[]> {
       const request = await rivulet.begin('5000 tokens, 100 ms apart')
       const answered = await bench.clients.drop({ port: rivulet.process.port, request, times, atOnce: 20 })
       if (answered !== times) throw new Error(`${times - answered} of ${times} clients got no answer`)
-      await delay(1_000)
+      await delay(bench.quick ? 200 : 1_000)
       const { rssBytes, heapBytes } = await rivulet.process.used()
       cells[`after ${round * times}`] = `${megabytes(rssBytes)} (heap ${megabytes(heapBytes)})`
       bench.say(`after ${round * times}: ${megabytes(rssBytes)} MB`)

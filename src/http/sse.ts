@@ -24,10 +24,20 @@ export interface SseResponses {
 
 /** What a response holds back for a slow socket at most, in bytes; the rest stays in the log. */
 const bufferedBytesMax = 16 * 1024
+/** A socket that takes nothing for so long is given up, ms: its client resumes at its cursor, should it still live. */
+const stalledMs = 5 * 60_000
 /** Writes that never wait for others: the first comment, what opens an answer, its first text. */
 const promptWrites = 3
 
-export function createSseResponses(options: { pingMs: number; pace: Pace }): SseResponses {
+export interface SseOptions {
+  /** A comment after so much silence. */
+  pingMs: number
+  pace: Pace
+  /** default: five minutes */
+  stalledMs?: number
+}
+
+export function createSseResponses(options: SseOptions): SseResponses {
   const open = new Set<{ done: Promise<void>; destroy(): void }>()
   return {
     send(reply, source) {
@@ -37,7 +47,7 @@ export function createSseResponses(options: { pingMs: number; pace: Pace }): Sse
         reply.hijack()
         return reply
       }
-      const stream = createFrameStream(source, options)
+      const stream = createFrameStream(source, options, () => raw.destroy())
       const entry = {
         done: new Promise<void>((resolve) => raw.once('close', resolve)),
         destroy: () => raw.destroy(),
@@ -62,14 +72,21 @@ export function createSseResponses(options: { pingMs: number; pace: Pace }): Sse
   }
 }
 
-function createFrameStream(source: SseSource, { pingMs, pace }: { pingMs: number; pace: Pace }): Readable {
+function createFrameStream(
+  source: SseSource,
+  { pingMs, pace, ...limits }: SseOptions,
+  giveUp: () => void,
+): Readable {
+  const givenUpMs = limits.stalledMs ?? stalledMs
   let wanted = false
+  let takenAtMs = performance.now()
   let writes = 1
   let ended = false
   const stream = new Readable({
     highWaterMark: bufferedBytesMax,
     read() {
       wanted = true
+      takenAtMs = performance.now()
       pump()
     },
     destroy(error, callback) {
@@ -86,10 +103,14 @@ function createFrameStream(source: SseSource, { pingMs, pace }: { pingMs: number
     if (writes < promptWrites) write()
     else if (wanted) pace.soon(write)
   })
-  // A comment keeps proxies from taking a silent stream for a dead one, and finds clients that are gone.
+  // A comment keeps proxies from taking a silent stream for a dead one. To a client that is gone it is a packet that
+  // nobody acknowledges: the system closes that socket; one whose client is there and reads nothing we close.
   const quiet = setTimeout(() => {
-    if (ended) return
-    if (wanted) wanted = stream.push(': ping\n\n')
+    if (wanted && !ended) wanted = stream.push(': ping\n\n')
+    else if (!wanted && performance.now() - takenAtMs > givenUpMs) {
+      giveUp()
+      return
+    }
     quiet.refresh()
   }, pingMs)
   stream.push(': stream\n\n')
