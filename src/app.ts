@@ -26,12 +26,15 @@ import { registerOpenapi, registerOpenapiPage } from './http/openapi.ts'
 import { createPace } from './http/pace.ts'
 import { addEdgeHeaders, registerSecurity, requestIdOf } from './http/security.ts'
 import { createSseResponses } from './http/sse.ts'
+import { createJobs } from './jobs/jobs.ts'
 import type { Logger } from './logging.ts'
 import { createSendQueue } from './messages/queue.ts'
 import { messageRoutes } from './messages/routes.ts'
 import { healthRoutes } from './operations/health.ts'
 import { createModelChain } from './upstream/chain.ts'
 import { createUpstream } from './upstream/openrouter.ts'
+import { createBilling } from './upstream/reconcile.ts'
+import { createReconcileHandler, reconcileKind } from './usage/reconcile.ts'
 
 /** What the environment may leave open, and main.ts fills in with embedded parts. */
 export interface Resolved {
@@ -108,7 +111,13 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
       log.error({ event: 'mirror_failed', err: error }, 'other instances cannot be watched'),
   })
   const reaper = createReaper({ transactions: db.settling, log })
-  const engine = createEngine({ upstream, transactions: db.settling, journal, log, nowMs })
+  const billing = createBilling(resolved.upstream)
+  const jobs = createJobs({
+    transactions: db,
+    log,
+    handlers: { [reconcileKind]: createReconcileHandler({ billing, log }) },
+  })
+  const engine = createEngine({ upstream, transactions: db.settling, journal, jobs, log, nowMs })
   const sse = createSseResponses({
     pingMs: config.STREAM_PING_MS,
     pace: createPace({ coalesceMs: config.STREAM_COALESCE_MS }),
@@ -203,10 +212,13 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     await db.prepare(stopping.signal).catch((error: unknown) => {
       if (!stopping.signal.aborted) throw error
     })
-    if (!resolved.exclusive || stopping.signal.aborted) return
-    const orphans = await reap(db, 0)
-    if (orphans > 0)
-      log.warn({ event: 'orphans_settled', count: orphans }, 'answers cut off by a crash were settled')
+    if (stopping.signal.aborted) return
+    if (resolved.exclusive) {
+      const orphans = await reap(db, 0, log)
+      if (orphans > 0)
+        log.warn({ event: 'orphans_settled', count: orphans }, 'answers cut off by a crash were settled')
+    }
+    jobs.wake()
   }
 
   let closing: Promise<void> | undefined
@@ -216,7 +228,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     close(graceMs) {
       closing ??= (async () => {
         stopping.abort()
-        await engine.drain(graceMs)
+        await Promise.all([engine.drain(graceMs), jobs.close()])
         // Viewers of other instances' answers are simply ended: they resume elsewhere.
         mirrors.close()
         reaper.close()
@@ -226,6 +238,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
         await http.close()
         clearTimeout(lingering)
         await upstream.close()
+        await billing.close()
         await db.close()
       })()
       return closing

@@ -1,6 +1,6 @@
 /**
  * Deleting: gone from every answer with the first commit, so that no new turn can begin; then the answer that is
- * being generated in it is stopped, and has settled when this returns. What it cost is still recorded.
+ * being generated in it is stopped; where it runs here it has settled when this returns. What it cost is recorded.
  */
 import { sql } from 'drizzle-orm'
 import type { Caller, Database } from '../db/database.ts'
@@ -21,9 +21,10 @@ export async function deleteConversation(
   const running = await db.asCaller(caller, async (tx) => {
     if ((await lockConversation(tx, id)) === undefined) throw new AppError('conversation_not_found')
     await updateConversation(tx, id, { status: 'deleted' })
-    return tx.execute<{ id: string }>(
-      sql`select id from chat.generations where conversation_id = ${id} and status = 'running'`,
-    )
+    // Its process may be another one, or never hear of this commit: it reads this with its next flush.
+    return tx.execute<{ id: string }>(sql`
+      update chat.generations set stop_requested_at = coalesce(stop_requested_at, now())
+      where conversation_id = ${id} and status = 'running' returning id`)
   })
   for (const { id: generationId } of running) {
     const generation = engine.find(generationId)

@@ -11,8 +11,10 @@ import { Batch, type Row, type Rows, type Statement } from './batch.ts'
 /** One connection, leased to one transaction. */
 export interface Connection {
   query: <T extends object>(text: string, params?: readonly unknown[]) => Promise<Rows<T>>
-  /** Statements issued inside leave in one packet. Where one of them fails, all are told so. */
+  /** Statements issued inside are one batch: they leave together, and where one of them fails, all are told so. */
   together: <T>(issue: () => T) => T
+  /** Batches issued inside leave in one packet, and are answered each by itself. */
+  packet: <T>(issue: () => T) => T
   /** Back to the pool, or closed for good. */
   release(broken: boolean): void
 }
@@ -68,6 +70,7 @@ export function createPool({ url, max, withinMs, settings = {} }: PoolOptions): 
       return {
         query: (text, params = []) => gather.add({ text, params }),
         together: gather.together,
+        packet: gather.packet,
         release: (broken) => {
           client.release(broken)
         },
@@ -96,18 +99,26 @@ function createGatherer(client: pg.PoolClient) {
         else resolve(result)
       }
     }
-    // The driver writes message by message: corked, they are one write.
-    stream.cork()
     try {
-      client.query(new Batch(all, readColumn, (error, results) => settle(error && lostOr(error), results)))
+      const batch = new Batch(all, readColumn, (error, results) => settle(error && lostOr(error), results))
+      packet(() => client.query(batch))
     } catch (error) {
       settle(error as Error, [])
+    }
+  }
+
+  /** The driver writes message by message: corked, they are one write. */
+  function packet<T>(issue: () => T): T {
+    stream.cork()
+    try {
+      return issue()
     } finally {
       stream.uncork()
     }
   }
 
   return {
+    packet,
     add<T extends object>(statement: Statement): Promise<Rows<T>> {
       return new Promise((resolve, reject) => {
         const waiting: Waiting = {

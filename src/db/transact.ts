@@ -105,12 +105,15 @@ function createAttempt(pool: Pool, role: Role, who: string) {
       },
     }
     const setting = role === 'chat_caller' ? 'app.current_user_id' : 'application_name'
-    const [entering, working] = connection.together(() => [
-      Promise.all([
-        connection.query('begin'),
-        send(sql`select set_config('role', ${role}, true), set_config(${setting}, ${who}, true)`),
-      ]),
-      fn(tx),
+    // Answered by themselves: a first statement that waits for a lock is no sign of a database that is gone.
+    const [entering, working] = connection.packet(() => [
+      connection.together(() =>
+        Promise.all([
+          connection.query('begin'),
+          send(sql`select set_config('role', ${role}, true), set_config(${setting}, ${who}, true)`),
+        ]),
+      ),
+      connection.together(() => fn(tx)),
     ])
     // Where the role could not be set the transaction is aborted: none of fn's statements did anything.
     working.catch(() => undefined)

@@ -1,6 +1,7 @@
 /**
  * The journal: the logs' durable copy. All running generations of this process are flushed together, in one
- * statement, however many they are; it also renews their heartbeats and brings back who asked for a stop.
+ * statement, however many they are; it also renews their heartbeats, notes what their upstreams call them, and brings
+ * back who asked for a stop.
  *
  * A generation is open in the journal from its start until it settles. One flush is in flight at a time; one that
  * failed is sent again as it was, so that a lost acknowledgement cannot store an event twice. A batch that keeps
@@ -8,12 +9,14 @@
  * that is no longer running, or no longer ours, is not written, and its run is told; so is one whose unflushed events
  * are too many bytes or too old, since text that cannot be kept should not be paid for.
  */
-import { sql } from 'drizzle-orm'
 import type { Transactions } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Logger } from '../logging.ts'
 import { isTerminal, type LogEvent } from './events.ts'
+import { flushStatement, type FlushRow, type UpstreamNote } from './flush.ts'
 import type { Log } from './log.ts'
+
+export type { UpstreamNote } from './flush.ts'
 
 export type JournalVerdict =
   /** Somebody asked for a stop. */
@@ -24,8 +27,16 @@ export type JournalVerdict =
   | 'stalled'
 
 export interface Journal {
-  /** @param tell called once, from a flush: the run ends itself. */
-  open(generation: { id: string; log: Log; tell: (verdict: JournalVerdict) => void }): JournalEntry
+  /**
+   * @param tell called once, from a flush: the run ends itself.
+   * @param note asked with each flush; stored with it where the upstream's id is news. Undefined: nothing is known yet.
+   */
+  open(generation: {
+    id: string
+    log: Log
+    tell: (verdict: JournalVerdict) => void
+    note: () => UpstreamNote | undefined
+  }): JournalEntry
 }
 
 export interface JournalEntry {
@@ -57,10 +68,18 @@ interface Entry {
   id: string
   log: Log
   tell: (verdict: JournalVerdict) => void
+  note: () => UpstreamNote | undefined
+  storedNote: UpstreamNote | undefined
   storedSeq: number
   /** When the oldest event that is not stored was first seen by a flush. */
   waitingSinceMs: number | undefined
   told: boolean
+}
+
+/** What is known of one generation's upstream and not stored yet. Stored twice it is the same. */
+interface News {
+  entry: Entry
+  note: UpstreamNote
 }
 
 /** What one generation adds to a flush. Kept until it is acknowledged: a retry sends the same. */
@@ -106,8 +125,7 @@ export function createJournal(options: JournalOptions): Journal {
       if (failures >= failuresBeforeSplit) await writeOneByOne(pieces)
       else await write(pieces, ids)
       failures = 0
-      acknowledgedAtMs = nowMs()
-      controlledAtMs = acknowledgedAtMs
+      controlledAtMs = nowMs()
     } catch (error) {
       unacknowledged = pieces
       // An absent database is nobody's bad row: splitting would only ask it more often.
@@ -136,17 +154,23 @@ export function createJournal(options: JournalOptions): Journal {
   }
 
   async function write(pieces: readonly Piece[], ids: readonly string[]): Promise<void> {
+    const notes = news(ids)
+    const doubtful = nowMs() - acknowledgedAtMs > doubtMs
     const rows = await transactions.asSystem('journal', (tx) =>
-      tx.commit(() =>
-        tx.execute<FlushRow>(flushStatement(pieces, ids, instanceId, nowMs() - acknowledgedAtMs > doubtMs)),
-      ),
+      tx.commit(() => tx.execute<FlushRow>(flushStatement(pieces, notes, ids, instanceId, doubtful))),
     )
     const states = new Map(rows.map((row) => [row.id, row]))
-    for (const { entry, lastSeq } of pieces) {
-      if (states.get(entry.id)?.locked_out !== false) continue
-      entry.storedSeq = lastSeq
-      entry.waitingSinceMs = undefined
+    // As long as somebody holds one of ours it is in doubt whose it will be.
+    if (!rows.some(({ locked_out }) => locked_out)) acknowledgedAtMs = nowMs()
+    for (const piece of pieces) {
+      const state = states.get(piece.entry.id)
+      // A try whose acknowledgement was lost may have stored it: with more events in it, those would be left out.
+      if (state?.locked_out === true) unacknowledged.push(piece)
+      if (state?.locked_out !== false) continue
+      piece.entry.storedSeq = piece.lastSeq
+      piece.entry.waitingSinceMs = undefined
     }
+    for (const { entry, note } of notes) if (states.get(entry.id)?.noted === true) entry.storedNote = note
     for (const id of ids) {
       const entry = entries.get(id)
       const state = states.get(id)
@@ -154,6 +178,17 @@ export function createJournal(options: JournalOptions): Journal {
       if (state === undefined) tell(entry, 'lost')
       else if (state.stop) tell(entry, 'stop')
     }
+  }
+
+  function news(ids: readonly string[]): News[] {
+    const found: News[] = []
+    for (const id of ids) {
+      const entry = entries.get(id)
+      const note = entry?.note()
+      if (entry === undefined || note === undefined) continue
+      if (note.upstreamId !== entry.storedNote?.upstreamId) found.push({ entry, note })
+    }
+    return found
   }
 
   async function writeOneByOne(pieces: readonly Piece[]): Promise<void> {
@@ -180,11 +215,13 @@ export function createJournal(options: JournalOptions): Journal {
   }
 
   return {
-    open({ id, log: generationLog, tell: onVerdict }) {
+    open({ id, log: generationLog, tell: onVerdict, note }) {
       const entry: Entry = {
         id,
         log: generationLog,
         tell: onVerdict,
+        note,
+        storedNote: undefined,
         storedSeq: 0,
         waitingSinceMs: undefined,
         told: false,
@@ -224,46 +261,4 @@ function unflushedChars(entry: Entry): number {
     if ('content' in event) chars += event.content.length
   }
   return chars
-}
-
-interface FlushRow {
-  id: string
-  stop: boolean
-  /** Running and ours, but its row was held by somebody at that moment: nothing of it was written, try again. */
-  locked_out: boolean
-}
-
-/**
- * One statement for all. `doubtful`: we were silent for so long that a reaper may be settling our generations at this
- * moment; then their rows are locked before anything is written for them, and those that are held are left out.
- */
-function flushStatement(
-  pieces: readonly Piece[],
-  ids: readonly string[],
-  instanceId: string,
-  doubtful: boolean,
-) {
-  return sql`
-    with ours as (
-      select id, user_id, heartbeat_at, stop_requested_at from chat.generations
-      where id = any(${sql.param(ids)}::uuid[]) and status = 'running' and instance_id = ${instanceId}
-    ), writable as (
-      select id, user_id from chat.generations
-      where id in (select id from ours) and status = 'running' ${doubtful ? sql`for share skip locked` : sql.empty()}
-    ), written as (
-      insert into chat.generation_chunks (generation_id, first_seq, last_seq, user_id, events)
-      select piece.id, piece.first_seq, piece.last_seq, writable.user_id, piece.events
-      from unnest(${sql.param(pieces.map(({ entry }) => entry.id))}::uuid[],
-        ${sql.param(pieces.map(({ firstSeq }) => firstSeq))}::bigint[],
-        ${sql.param(pieces.map(({ lastSeq }) => lastSeq))}::bigint[],
-        ${sql.param(pieces.map(({ events }) => events))}::jsonb[]) as piece (id, first_seq, last_seq, events)
-      join writable on writable.id = piece.id
-      on conflict do nothing
-    ), beating as (
-      update chat.generations set heartbeat_at = now() where id in (
-        select id from chat.generations where id in (select id from ours where heartbeat_at < now() - interval '5 s')
-        for no key update skip locked)
-    )
-    select ours.id, ours.stop_requested_at is not null as stop,
-      ours.id not in (select id from writable) as locked_out from ours`
 }

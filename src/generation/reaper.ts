@@ -8,10 +8,11 @@ import { sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
 import { estimateTokens } from '../context/build.ts'
 import type { Transactions, Tx } from '../db/database.ts'
+import { AppError } from '../errors.ts'
 import type { Logger } from '../logging.ts'
 import { settleMessage } from '../messages/queries.ts'
 import { isFreeModel } from '../upstream/chain.ts'
-import { insertUsage } from '../usage/queries.ts'
+import { recordUsage } from '../usage/reconcile.ts'
 import type { StoredTerminal } from './mirror.ts'
 
 /** More events than a generation can have had in flight to its viewers when it died. */
@@ -49,7 +50,7 @@ export function createReaper({ transactions, log }: { transactions: Transactions
         await transactions.asSystem('look', (tx) => tx.commit(() => tx.execute(sql`select 1`)))
         return
       }
-      const reaped = await reap(transactions, silentS)
+      const reaped = await reap(transactions, silentS, log)
       if (reaped > 0)
         log.warn({ event: 'generations_reaped', count: reaped }, 'answers of a lost process were settled')
       await forgetChunks(transactions)
@@ -98,9 +99,9 @@ interface Silent extends Record<string, unknown> {
 
 /**
  * Settles every generation that has been silent for `silentS` seconds (0: every running one, for an instance that has
- * the database to itself) as interrupted. @returns how many.
+ * the database to itself) as interrupted. One that cannot be settled keeps no other from it. @returns how many.
  */
-export async function reap(transactions: Transactions, silentS: number): Promise<number> {
+export async function reap(transactions: Transactions, silentS: number, log?: Logger): Promise<number> {
   const silent = await transactions.asSystem('find silent generations', (tx) =>
     tx.commit(() =>
       tx.execute<Silent>(sql`
@@ -110,17 +111,26 @@ export async function reap(transactions: Transactions, silentS: number): Promise
   )
   let reaped = 0
   for (const generation of silent)
-    if (await transactions.asSystem('reap', (tx) => settleSilent(tx, generation, silentS))) reaped++
+    try {
+      if (await transactions.asSystem('reap', (tx) => settleSilent(tx, generation, silentS))) reaped++
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'database_unavailable') throw error
+      log?.error(
+        { event: 'reap_refused', generationId: generation.id, err: error },
+        'an answer cannot be ended',
+      )
+    }
   return reaped
 }
 
 async function settleSilent(tx: Tx, generation: Silent, silentS: number): Promise<boolean> {
   const { id, conversation_id: conversationId, message_id: messageId, user_id: userId, model } = generation
   await tx.execute(sql`select 1 from chat.conversations where id = ${conversationId} for update`)
-  const guarded = await tx.execute(sql`
+  const [guarded] = await tx.execute<{ upstream_id: string | null; prompt_tokens: number | null }>(sql`
     update chat.generations set status = 'interrupted', settled_at = now(), error_code = 'upstream_error'
-    where id = ${id} and status = 'running' and heartbeat_at <= now() - make_interval(secs => ${silentS}) returning id`)
-  if (guarded.length === 0) return false
+    where id = ${id} and status = 'running' and heartbeat_at <= now() - make_interval(secs => ${silentS})
+    returning upstream_id, prompt_tokens_estimate as prompt_tokens`)
+  if (guarded === undefined) return false
   // In a statement of its own, behind the guard: what a last flush stored before it is seen, and nothing comes after.
   const [survived] = await tx.execute<{ text: string | null; reasoning: string | null; seq: string }>(sql`
     select coalesce(max(c.last_seq), 0) as seq,
@@ -134,6 +144,8 @@ async function settleSilent(tx: Tx, generation: Silent, silentS: number): Promis
   const lastSeq = survivedSeq + shownSeqMax
   const text = survived?.text ?? ''
   const reasoning = survived?.reasoning ?? undefined
+  const upstreamId = guarded.upstream_id ?? undefined
+  const promptTokens = guarded.prompt_tokens ?? 0
   const completionTokens = estimateTokens(text + (reasoning ?? ''))
   await tx.commit(() =>
     Promise.all([
@@ -154,23 +166,27 @@ async function settleSilent(tx: Tx, generation: Silent, silentS: number): Promis
           },
         },
       }),
-      // What it was asked is not known here any more: the prompt's tokens come with the reconciliation.
-      completionTokens === 0
+      // An upstream that has named the answer had read the prompt: it may be billed without a word of text.
+      completionTokens === 0 && upstreamId === undefined
         ? undefined
-        : insertUsage(tx, {
-            id: uuidv7(),
-            userId,
-            conversationId,
-            messageId,
-            generationId: id,
-            model,
-            promptTokens: 0,
-            completionTokens,
-            totalTokens: completionTokens,
-            cost: isFreeModel(model) ? '0' : null,
-            isFreeModel: isFreeModel(model),
-            source: 'estimated',
-          }),
+        : recordUsage(
+            tx,
+            {
+              id: uuidv7(),
+              userId,
+              conversationId,
+              messageId,
+              generationId: id,
+              model,
+              promptTokens,
+              completionTokens,
+              totalTokens: promptTokens + completionTokens,
+              cost: isFreeModel(model) ? '0' : null,
+              isFreeModel: isFreeModel(model),
+              source: 'estimated',
+            },
+            upstreamId,
+          ),
     ]),
   )
   return true

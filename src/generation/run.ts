@@ -8,6 +8,7 @@
 import { estimateTokens } from '../context/build.ts'
 import type { Caller, Transactions } from '../db/database.ts'
 import { AppError } from '../errors.ts'
+import type { Jobs } from '../jobs/jobs.ts'
 import type { Logger } from '../logging.ts'
 import type { Message, Usage } from '../messages/schemas.ts'
 import { isFreeModel } from '../upstream/chain.ts'
@@ -18,7 +19,7 @@ import {
   type UpstreamRequest,
 } from '../upstream/openrouter.ts'
 import type { FrameError, LogEvent, TerminalEvent } from './events.ts'
-import type { Journal } from './journal.ts'
+import type { Journal, UpstreamNote } from './journal.ts'
 import { createLog, type Log } from './log.ts'
 import { settlePatiently, type Outcome, type Settlement } from './settle.ts'
 
@@ -58,6 +59,7 @@ export interface RunDeps {
   journal: Journal
   upstream: Upstream
   transactions: Transactions
+  jobs: Pick<Jobs, 'wake'>
   log: Logger
   nowMs: () => number
 }
@@ -72,6 +74,7 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
   let firstTokenAtMs: number | undefined
   let asked: StopReason | undefined
   let heard: Readonly<UpstreamAnswer> | undefined
+  let promptTokens: number | undefined
 
   for (const event of spec.opening) log.append(event)
 
@@ -95,7 +98,16 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     id: spec.id,
     log,
     tell: (verdict) => stop(verdict === 'stop' ? 'stopped' : verdict),
+    note,
   })
+
+  /** Once the upstream has begun; an id that comes later than the first text is news again. */
+  function note(): UpstreamNote | undefined {
+    if (heard?.upstreamId === undefined && firstTokenAtMs === undefined && thoughts.length === 0)
+      return undefined
+    promptTokens ??= promptTokensOf(spec.request)
+    return { upstreamId: heard?.upstreamId ?? null, promptTokens }
+  }
 
   function stop(reason: StopReason): void {
     asked ??= reason
@@ -106,6 +118,9 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     const end = await pull()
     const storedSeq = await entry.leave()
     const content = pieces.join('')
+    // Closed by us before its first word: its prompt had been read, and some providers charge for that.
+    const closedByUs = asked !== undefined || end.error?.code === 'upstream_timeout'
+    const mayBeBilled = asked === 'stopped' || (closedByUs && heard !== undefined)
     const settlement: Settlement = {
       caller: spec.caller,
       generationId: spec.id,
@@ -129,7 +144,7 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
         end.error === undefined ? { type: 'complete' } : { type: 'error', error: frameError(end.error) },
       errorCode: end.error?.code,
       question: spec.question,
-      usage: usageOf(spec.request, content + thoughts.join(''), heard, end.outcome),
+      usage: usageOf(spec.request, content + thoughts.join(''), heard, mayBeBilled),
     }
     const { message, error } = await store(deps, settlement, spec.message, end.error)
     const terminal = terminalEvent(message, error)
@@ -221,7 +236,7 @@ function usageOf(
   request: UpstreamRequest,
   written: string,
   answer: UpstreamAnswer | undefined,
-  outcome: Outcome,
+  mayBeBilled: boolean,
 ): Settlement['usage'] {
   const isFree = isFreeModel(request.model)
   const reported = answer?.usage
@@ -239,10 +254,9 @@ function usageOf(
       source: 'reported',
     }
   }
-  // Nothing was written and nothing reported: a refusal, a reset, an error page. Nobody charges for those; but what
-  // was stopped before its first word had been read, and may be billed.
-  if (written === '' && outcome !== 'stopped') return undefined
-  const promptTokens = estimateTokens(request.messages.map(({ content }) => content).join('\n'))
+  // Nothing was written and nothing reported: a refusal, a reset, an error page. Nobody charges for those.
+  if (written === '' && !mayBeBilled) return undefined
+  const promptTokens = promptTokensOf(request)
   const completionTokens = estimateTokens(written)
   return {
     model,
@@ -254,6 +268,9 @@ function usageOf(
     source: 'estimated',
   }
 }
+
+const promptTokensOf = ({ messages }: UpstreamRequest) =>
+  estimateTokens(messages.map(({ content }) => content).join('\n'))
 
 async function store(
   deps: RunDeps,
@@ -268,23 +285,25 @@ async function store(
     const error = new AppError('upstream_error', { detail: 'This answer was ended from elsewhere.' })
     return { message: message ?? unsettled, error }
   } catch (error) {
-    const told = error instanceof AppError ? error : internal(error)
+    const refused = error instanceof AppError ? error : internal(error)
     // What cannot be stored whole is stored as far as it can be: a row left running would lock the conversation.
     // A database that stayed away for all that patience will not take less either: then the reaper ends it.
-    if (told.code === 'database_unavailable')
-      return { message: { ...unsettled, content: settlement.content, status: 'failed' }, error: told }
+    if (refused.code === 'database_unavailable')
+      return { message: { ...unsettled, content: settlement.content, status: 'failed' }, error: refused }
+    const told = failure ?? refused
     const bare: Settlement = {
       ...settlement,
       outcome: 'failed',
       metadata: { error: { code: told.code, message: told.message } },
-      upstreamId: undefined,
       errorCode: told.code,
       tail: [],
       terminal: { type: 'error', error: frameError(told) },
-      usage: undefined,
     }
-    const stored = await settlePatiently(deps, bare).catch(() => undefined)
-    if (stored?.message !== undefined) return { message: stored.message, error: told }
+    // What it cost is given up last.
+    for (const end of [bare, { ...bare, usage: undefined, upstreamId: undefined }]) {
+      const stored = await settlePatiently(deps, end).catch(() => undefined)
+      if (stored?.message !== undefined) return { message: stored.message, error: told }
+    }
     return { message: { ...unsettled, content: settlement.content, status: 'failed' }, error: told }
   }
 }

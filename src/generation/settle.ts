@@ -10,10 +10,11 @@ import { v7 as uuidv7 } from 'uuid'
 import { noteAnswer } from '../conversations/queries.ts'
 import type { Caller, Transactions, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
+import type { Jobs } from '../jobs/jobs.ts'
 import type { Logger } from '../logging.ts'
 import { readMessage, settleMessage } from '../messages/queries.ts'
 import type { Message } from '../messages/schemas.ts'
-import { insertUsage, type UsageRow } from '../usage/queries.ts'
+import { needsReconciling, reconcileAfterMs, recordUsage, type UsageRow } from '../usage/reconcile.ts'
 import type { LogEvent } from './events.ts'
 import type { StoredTerminal } from './mirror.ts'
 
@@ -40,43 +41,57 @@ export interface Settlement {
   usage: Omit<UsageRow, 'id' | 'userId' | 'conversationId' | 'messageId' | 'generationId'> | undefined
 }
 
-/** @returns the message as stored; undefined where the generation was settled by somebody else. */
+/**
+ * One packet: the guard refuses the whole transaction where somebody else was first.
+ *
+ * @returns the message as stored; undefined where the generation was settled by somebody else.
+ */
 export async function settle(transactions: Transactions, end: Settlement): Promise<Message | undefined> {
   const { caller, conversationId, messageId, generationId } = end
-  return transactions.asCaller(caller, async (tx) => {
-    const [, guarded] = await Promise.all([
+  const store = (tx: Tx) =>
+    Promise.all([
       tx.execute(sql`select 1 from chat.conversations where id = ${conversationId} for update`),
-      tx.execute(sql`
-        update chat.generations set status = ${end.outcome}, upstream_id = ${end.upstreamId ?? null},
-          last_seq = ${end.lastSeq}, error_code = ${end.errorCode ?? null}, settled_at = now()
-        where id = ${generationId} and status = 'running' returning id`),
+      guard(tx, end),
+      settleMessage(tx, conversationId, messageId, {
+        content: end.content,
+        status: end.outcome,
+        metadata: end.metadata,
+      }),
+      end.usage === undefined
+        ? undefined
+        : recordUsage(
+            tx,
+            { id: uuidv7(), userId: caller.userId, conversationId, messageId, generationId, ...end.usage },
+            end.upstreamId,
+          ),
+      insertTail(tx, end),
+      noteAnswer(tx, conversationId, { question: end.question, answer: end.content }),
+      readMessage(tx, conversationId, messageId),
     ])
-    if (guarded.length === 0) return undefined
-    const [, , , , message] = await tx.commit(() =>
-      Promise.all([
-        settleMessage(tx, conversationId, messageId, {
-          content: end.content,
-          status: end.outcome,
-          metadata: end.metadata,
-        }),
-        end.usage === undefined
-          ? undefined
-          : insertUsage(tx, {
-              id: uuidv7(),
-              userId: caller.userId,
-              conversationId,
-              messageId,
-              generationId,
-              ...end.usage,
-            }),
-        insertTail(tx, end),
-        noteAnswer(tx, conversationId, { question: end.question, answer: end.content }),
-        readMessage(tx, conversationId, messageId),
-      ]),
-    )
-    return message
-  })
+  try {
+    const results = await transactions.asCaller(caller, (tx) => tx.commit(() => store(tx)))
+    return results.at(-1) as Message | undefined
+  } catch (error) {
+    if (isRefusedByGuard(error)) return undefined
+    throw error
+  }
 }
+
+/** Whoever changes the status settles it. Nobody there to change: a division by nothing, which ends the transaction. */
+async function guard(
+  tx: Tx,
+  { generationId, outcome, upstreamId, lastSeq, errorCode }: Settlement,
+): Promise<void> {
+  await tx.execute(sql`
+    with guarded as (
+      update chat.generations set status = ${outcome}, upstream_id = coalesce(${upstreamId ?? null}, upstream_id),
+        last_seq = ${lastSeq}, error_code = ${errorCode ?? null}, settled_at = now()
+      where id = ${generationId} and status = 'running' returning id)
+    select 1 / count(*) from guarded`)
+}
+
+const isRefusedByGuard = (error: unknown) =>
+  error instanceof Error && 'code' in error && error.code === '22012'
 
 /** The rest of the log, and its end. A flush whose acknowledgement was lost may have stored a part of it. */
 async function insertTail(tx: Tx, end: Settlement): Promise<void> {
@@ -93,6 +108,7 @@ async function insertTail(tx: Tx, end: Settlement): Promise<void> {
 
 export interface SettleDeps {
   transactions: Transactions
+  jobs: Pick<Jobs, 'wake'>
   log: Logger
   nowMs: () => number
 }
@@ -108,7 +124,7 @@ const retryMs = 250
  * @throws what went wrong, once patience is at its end or where waiting would not mend it.
  */
 export async function settlePatiently(
-  { transactions, log, nowMs }: SettleDeps,
+  { transactions, jobs, log, nowMs }: SettleDeps,
   end: Settlement,
 ): Promise<{ message: Message | undefined; ours: boolean }> {
   const { caller, conversationId, messageId, generationId } = end
@@ -116,7 +132,10 @@ export async function settlePatiently(
   for (;;) {
     try {
       const settled = await settle(transactions, end)
-      if (settled !== undefined) return { message: settled, ours: true }
+      if (settled !== undefined) {
+        if (needsReconciling(end.usage, end.upstreamId)) jobs.wake(reconcileAfterMs)
+        return { message: settled, ours: true }
+      }
       const message = await transactions.asCaller(caller, (tx) => readMessage(tx, conversationId, messageId))
       // An earlier try of ours may have been committed, and its acknowledgement lost.
       return { message, ours: message?.status === end.outcome && message.content === end.content }

@@ -26,3 +26,18 @@ export async function insertUsage(tx: Tx, usage: UsageRow): Promise<void> {
       ${usage.model}, ${usage.promptTokens}, ${usage.completionTokens}, ${usage.totalTokens}, ${usage.cost}::numeric,
       ${usage.isFreeModel}, ${usage.source})`)
 }
+
+/** What it took in the end. Only where that was a guess, or its cost not known; an unknown number stays the guess. */
+export async function reconcileUsage(
+  tx: Tx,
+  id: string,
+  bill: { promptTokens: number | undefined; completionTokens: number | undefined; cost: string },
+): Promise<void> {
+  const prompt = sql`coalesce(${bill.promptTokens ?? null}::int, prompt_tokens)`
+  const completion = sql`coalesce(${bill.completionTokens ?? null}::int, completion_tokens)`
+  await tx.execute(sql`
+    update chat.usage_tracking set prompt_tokens = ${prompt}, completion_tokens = ${completion},
+      total_tokens = least(${prompt}::bigint + ${completion}, 2147483647), cost = ${bill.cost}::numeric,
+      source = 'reconciled'
+    where id = ${id} and (source = 'estimated' or cost is null)`)
+}

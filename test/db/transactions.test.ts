@@ -2,6 +2,7 @@
 import { sql } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Database, Tx } from '../../src/db/database.ts'
+import { enterMs } from '../../src/db/transact.ts'
 import { openDatabase } from '../support/cluster.ts'
 import { cloneDatabase } from '../support/service.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
@@ -66,6 +67,24 @@ describe('statements that are not awaited one by one', () => {
     )
     expect([counts[0], counts[2], counts[4]]).toEqual([0, 1, 2])
   })
+
+  it.each([
+    ['of several', (tx: Tx) => count(tx)],
+    ['that is all there is', (tx: Tx) => tx.commit(() => count(tx))],
+  ])(
+    'may wait for a lock for longer than a sign of the database may take: the first %s',
+    async (_which, read) => {
+      const locked = Promise.withResolvers<undefined>()
+      const slow = database.asSystem('lock', async (tx) => {
+        await tx.execute(sql`lock table chat.conversations`)
+        locked.resolve(undefined)
+        await tx.execute(sql`select pg_sleep(${(enterMs + 300) / 1000}::float8)`)
+      })
+      await locked.promise
+      expect(await database.asCaller({ userId: 'patient' }, read)).toBe(0)
+      await slow
+    },
+  )
 
   it('a lock holds the check behind it back: 1 of 30 at once gets through', async () => {
     const user = { userId: 'locker' }

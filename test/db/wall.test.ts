@@ -39,8 +39,11 @@ const rowsOf = (user: string) => {
     insert into chat.idempotency_keys (user_id, key, fingerprint, conversation_id)
       values ('${user}', 'key of ${user}', 'f', ${conversation});
     insert into chat.tickets (digest, user_id, tier, purpose, expires_at)
-      values ('ticket of ${user}', '${user}', 'free', 'message:x', now());`
+      values ('ticket of ${user}', '${user}', 'free', 'message:x', now());
+    insert into chat.jobs (id, kind, key, user_id, payload)
+      values (${usage}, 'k', 'of ${user}', '${user}', '{}');`
 }
+/** Tables of which a caller sees its own rows. */
 const tables = [
   'conversations',
   'generation_chunks',
@@ -50,6 +53,9 @@ const tables = [
   'tickets',
   'usage_tracking',
 ]
+/** And those to which it may add, and nothing else. */
+const addedTo = ['jobs']
+const allTables = [...tables, ...addedTo].toSorted()
 
 describe('the catalogue', () => {
   it('forces row level security on every table of schema chat, with a policy for each role', async () => {
@@ -60,7 +66,7 @@ describe('the catalogue', () => {
       from pg_class c where relnamespace = 'chat'::regnamespace and relkind in ('r', 'p') order by 1`,
     )
     const roles = ['chat_caller', 'chat_system']
-    expect(rows).toEqual(tables.map((name) => ({ name, forced: true, roles })))
+    expect(rows).toEqual(allTables.map((name) => ({ name, forced: true, roles })))
   })
 
   it('gives PUBLIC nothing', async () => {
@@ -105,19 +111,19 @@ describe('a caller', () => {
   /** Whether it is refused or finds nothing: afterwards everything is as before. */
   async function changesNothing(attempt: SQL): Promise<void> {
     const everything = () =>
-      Promise.all(tables.map((of) => cluster.sql(name, `select * from chat.${of} t order by t::text`)))
+      Promise.all(allTables.map((of) => cluster.sql(name, `select * from chat.${of} t order by t::text`)))
     const before = await everything()
     await transactions.asCaller({ userId: 'ann' }, (tx) => tx.execute(attempt)).catch(() => undefined)
     expect(await everything()).toEqual(before)
   }
 
-  it.each(tables)('cannot change or delete another’s rows of %s', async (of) => {
+  it.each(allTables)('cannot change or delete another’s rows of %s', async (of) => {
     await changesNothing(sql`update ${table(of)} set user_id = user_id || '!' where user_id = 'bob'`)
     await changesNothing(sql`delete from ${table(of)} where user_id = 'bob'`)
     await changesNothing(sql`truncate ${table(of)} cascade`)
   })
 
-  it.each(tables)('cannot give its rows of %s to another', async (of) => {
+  it.each(allTables)('cannot give its rows of %s to another', async (of) => {
     await changesNothing(sql`update ${table(of)} set user_id = 'bob'`)
   })
 
@@ -125,6 +131,39 @@ describe('a caller', () => {
     await changesNothing(sql`
       insert into ${table(of)} select (jsonb_populate_record(r, '{"user_id": "bob", "id": "${sql.raw(idOf('ann', 9))}"}')).*
       from ${table(of)} r`)
+  })
+
+  it('adds work in its own name only, and can neither read, change nor take back any', async () => {
+    const add = (userId: string | null, key: string, tail = sql.empty()) =>
+      transactions.asCaller({ userId: 'ann' }, (tx) =>
+        tx.execute(sql`insert into chat.jobs (id, kind, key, user_id, payload)
+          values (gen_random_uuid(), 'k', ${key}, ${userId}, '{}') ${tail}`),
+      )
+    const keys = async () =>
+      (await cluster.sql(name, 'select key from chat.jobs order by key')).map((row) => row['key'])
+    await add('ann', 'more')
+    // Whether one of that key was there already, another’s even, is not told.
+    expect(await add('ann', 'of bob', sql`on conflict do nothing`)).toEqual([])
+    expect(await keys()).toEqual(['more', 'of ann', 'of bob'])
+    for (const [userId, key, tail] of [
+      ['bob', 'forged', sql.empty()],
+      [null, 'of nobody', sql.empty()],
+      ['ann', 'seen', sql`returning id`],
+      ['ann', 'of bob', sql`on conflict (kind, key) where status = 'queued' do update set user_id = 'ann'`],
+    ] as const)
+      await expect(add(userId, key, tail), key).rejects.toMatchObject({ code: '42501' })
+    for (const attempt of [
+      sql`select from chat.jobs`,
+      sql`select count(*) from chat.jobs`,
+      sql`delete from chat.jobs`,
+      sql`update chat.jobs set run_at = now()`,
+      sql`select id from chat.jobs for update skip locked`,
+    ])
+      await expect(
+        transactions.asCaller({ userId: 'ann' }, (tx) => tx.execute(attempt)),
+      ).rejects.toMatchObject({ code: '42501' })
+    expect(await keys()).toEqual(['more', 'of ann', 'of bob'])
+    await cluster.sql(name, `delete from chat.jobs where key = 'more'`)
   })
 
   it('cannot step out: no reset, no other role, no switching the policies off', async () => {
@@ -186,6 +225,17 @@ describe('a breach', () => {
         [`${of}: open to write`, `alter policy ${policy} with check (true)`, RegExp(of)],
         [`${of}: a second policy for all`, `create policy extra on chat.${of} using (true)`, RegExp(of)],
         [`${of}: or true`, `alter policy ${policy} using (${owned} or true)`, RegExp(of)],
+      ]
+    }),
+    ...addedTo.flatMap((of): [string, string, RegExp][] => {
+      const policy = `${of}_caller on chat.${of}`
+      return [
+        [`${of}: no force`, `alter table chat.${of} no force row level security`, RegExp(of)],
+        [`${of}: disabled`, `alter table chat.${of} disable row level security`, RegExp(of)],
+        [`${of}: open to write`, `alter policy ${policy} with check (true)`, RegExp(of)],
+        [`${of}: or true`, `alter policy ${policy} with check (${owned} or true)`, RegExp(of)],
+        [`${of}: a second policy for all`, `create policy extra on chat.${of} using (true)`, RegExp(of)],
+        [`${of}: readable`, `grant select on chat.${of} to chat_caller; drop policy ${policy}`, RegExp(of)],
       ]
     }),
     ['a table without policies', 'create table chat.extra (id int)', /extra/],

@@ -1,12 +1,16 @@
 /** A PostgreSQL cluster of a test's own: for what is not a database's but the cluster's, its roles. */
+import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { pino } from 'pino'
 import { createDatabase, type Database } from '../../src/db/database.ts'
 import { startEmbeddedPostgres } from '../../src/embedded/postgres.ts'
+import { endPostmaster, findPostmaster, isPostmaster } from '../../src/embedded/postgres-postmaster.ts'
+import { childSurroundings } from '../../src/embedded/postgres-user.ts'
 
 export interface Cluster {
   /** Of its superuser. */
@@ -16,6 +20,10 @@ export interface Cluster {
   urlOf(database: string, login?: { user: string; password: string }): string
   /** As the superuser: no wall. */
   sql<T extends object = Record<string, unknown>>(database: string, text: string): Promise<T[]>
+  /** Immediate shutdown: what a crash leaves behind. Resolves when the server is gone. */
+  crash(): Promise<void>
+  /** Starts it again after a crash, on the same port. Resolves when it has recovered. */
+  revive(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -45,10 +53,36 @@ export async function startCluster(): Promise<Cluster> {
     }
   }
 
+  async function crash(): Promise<void> {
+    const postmaster = await findPostmaster(server.directory)
+    if (postmaster === undefined) throw new Error('there is no server to crash')
+    process.kill(postmaster.pid, 'SIGQUIT')
+    while (await isPostmaster(postmaster.pid, server.directory)) await delay(10)
+  }
+
+  async function revive(): Promise<void> {
+    // The command line of the last start, its port included: `program "argument" "argument"`.
+    const command = await readFile(join(server.directory, 'postmaster.opts'), 'utf8')
+    const [program = ''] = command.split(' "', 1)
+    const args = [...command.matchAll(/"([^"]*)"/g)].map(([, argument = '']) => argument)
+    const { uid, gid } = await stat(server.directory)
+    const user = process.getuid?.() === 0 ? { uid, gid } : {}
+    const child = spawn(program, args, { ...childSurroundings, ...user, detached: true, stdio: 'ignore' })
+    child.unref()
+    for (;;) {
+      const found = await findPostmaster(server.directory)
+      if (found?.isReady === true && found.pid === child.pid) return
+      if (child.exitCode !== null) throw new Error(`PostgreSQL did not start again: ${child.exitCode}`)
+      await delay(10)
+    }
+  }
+
   return {
     url: server.url,
     urlOf,
     sql,
+    crash,
+    revive,
     async create({ template = 'template1', owner } = {}) {
       const name = `test_${randomBytes(6).toString('hex')}`
       const owned = owner === undefined ? '' : `owner ${owner}`
@@ -57,6 +91,9 @@ export async function startCluster(): Promise<Cluster> {
     },
     async stop() {
       await server.stop()
+      // One that was revived is not the one that was started.
+      const revived = await findPostmaster(server.directory)
+      if (revived !== undefined) await endPostmaster(revived.pid, server.directory)
       await rm(dataDir, { recursive: true, force: true })
     },
   }

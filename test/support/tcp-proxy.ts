@@ -20,10 +20,17 @@ export interface TcpProxy {
   cut(): void
   /** The connections of now stay frozen for good; new ones pass. */
   strand(): void
-  /** PostgreSQL's next COMMIT is done, but nobody is told: its connection is reset instead. */
-  loseCommit(): Promise<void>
+  /**
+   * PostgreSQL's next transaction is committed, but nobody is told: its connection is reset instead.
+   * @param text in lower case: only a transaction that has said it.
+   */
+  loseCommit(text?: string): Promise<void>
+  /** The same, but the connection is just silent until the returned function resets it. */
+  withholdCommit(text?: string): Promise<() => void>
   /** Resolves when a message to the server holds `text` (in lower case), before it is passed on. */
   heard(text: string): Promise<void>
+  /** The same, but it is not passed on, nor what follows it, until the returned function is called. */
+  holdBack(text: string): Promise<() => void>
   connections(): number
   close(): Promise<void>
 }
@@ -32,7 +39,12 @@ interface Pair {
   client: Socket
   server: Socket
   stranded: boolean
+  /** Called when the server says that its transaction is over; the client is told nothing from then on. */
+  withheld: ((reset: () => void) => void) | undefined
 }
+
+/** `ReadyForQuery`, outside of a transaction: how PostgreSQL says that one has ended, COMMIT or not. */
+const transactionOver = Buffer.from('Z\0\0\0\x05I')
 
 /** @param atPort default: a free one. */
 export async function startTcpProxy(targetUrl: string, atPort = 0): Promise<TcpProxy> {
@@ -41,8 +53,9 @@ export async function startTcpProxy(targetUrl: string, atPort = 0): Promise<TcpP
   let frozen = false
   let port = atPort
   let listener: Server | undefined
-  let losing: (() => void) | undefined
+  let withholding: { text: string; done: (reset: () => void) => void } | undefined
   let hearing: { text: string; heard: () => void } | undefined
+  let holding: { text: string; held: (pass: () => void) => void } | undefined
 
   async function listen(): Promise<void> {
     listener = createServer(accept)
@@ -53,7 +66,7 @@ export async function startTcpProxy(targetUrl: string, atPort = 0): Promise<TcpP
 
   function accept(client: Socket): void {
     const server = connect(Number(target.port), target.hostname)
-    const pair: Pair = { client, server, stranded: false }
+    const pair: Pair = { client, server, stranded: false, withheld: undefined }
     pairs.add(pair)
     for (const socket of [client, server]) {
       socket.setNoDelay(true)
@@ -62,23 +75,30 @@ export async function startTcpProxy(targetUrl: string, atPort = 0): Promise<TcpP
     }
     client.on('data', (bytes) => {
       const text = bytes.toString('latin1').toLowerCase()
-      if (losing !== undefined && text.includes('commit')) {
-        const lost = losing
-        losing = undefined
-        server.removeAllListeners('data')
-        server.on('data', (answer) => {
-          if (!answer.toString('latin1').includes('COMMIT')) return
-          drop(pair)
-          lost()
-        })
+      if (withholding !== undefined && text.includes(withholding.text)) {
+        pair.withheld = withholding.done
+        withholding = undefined
       }
       if (hearing !== undefined && text.includes(hearing.text)) {
         hearing.heard()
         hearing = undefined
       }
-      server.write(bytes)
+      if (holding !== undefined && text.includes(holding.text)) {
+        client.pause()
+        holding.held(() => {
+          server.write(bytes)
+          client.resume()
+        })
+        holding = undefined
+      } else server.write(bytes)
     })
-    server.on('data', (bytes) => void client.write(bytes))
+    server.on('data', (bytes) => {
+      if (pair.withheld === undefined || !bytes.includes(transactionOver)) client.write(bytes)
+      else {
+        server.pause()
+        pair.withheld(() => drop(pair))
+      }
+    })
     if (frozen) hold(pair)
   }
 
@@ -103,6 +123,8 @@ export async function startTcpProxy(targetUrl: string, atPort = 0): Promise<TcpP
     cut()
     if (stopped !== undefined) await new Promise((resolve) => stopped.close(resolve))
   }
+
+  const withholdCommit = (text = '') => new Promise<() => void>((done) => (withholding = { text, done }))
 
   await listen()
   const url = new URL(targetUrl)
@@ -131,8 +153,13 @@ export async function startTcpProxy(targetUrl: string, atPort = 0): Promise<TcpP
         hold(pair)
       }
     },
-    loseCommit: () => new Promise((lost) => (losing = lost)),
+    async loseCommit(text) {
+      const reset = await withholdCommit(text)
+      reset()
+    },
+    withholdCommit,
     heard: (text) => new Promise((heard) => (hearing = { text, heard })),
+    holdBack: (text) => new Promise((held) => (holding = { text, held })),
     connections: () => pairs.size,
     close: stopListening,
   }

@@ -12,6 +12,7 @@ import {
   check,
   foreignKey,
   index,
+  integer,
   jsonb,
   primaryKey,
   text,
@@ -32,6 +33,8 @@ export const generations = chat.table(
     model: text('model').notNull(),
     /** The provider's own id of this answer (`X-Generation-Id`): what it cost can be asked for by it. */
     upstreamId: text('upstream_id'),
+    /** Tokens of what was asked, estimated; journalled with the upstream's id, for whoever settles after a crash. */
+    promptTokensEstimate: integer('prompt_tokens_estimate'),
     /** Which process writes it. */
     instanceId: uuid('instance_id'),
     /** That process's last sign of life. */

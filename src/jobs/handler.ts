@@ -1,0 +1,23 @@
+/** What a kind of job is: how it is done, and how often it is tried. */
+import type { Tx } from '../db/database.ts'
+import type { Backoff } from './backoff.ts'
+import type { TakenJob } from './queries.ts'
+
+export type JobOutcome =
+  /** `write` is run in the transaction that deletes the job. It may be run again: it talks to nothing but `tx`. */
+  | { kind: 'done'; write?: (tx: Tx) => Promise<void> }
+  /** Not this time. `afterMs`: no sooner than that, whatever the back-off says. */
+  | { kind: 'retry'; why: string; afterMs?: number | undefined }
+  /** Never. `expected`: nothing that an operator need look at. */
+  | { kind: 'dead'; why: string; expected?: boolean }
+
+export interface JobHandler {
+  /** Attempts before it is given up. */
+  attemptsMax: number
+  backoff: Backoff
+  /**
+   * The reasons that it gives are codes or short sentences of ours: they are stored and logged. What it throws is a
+   * retry. It ends soon after `signal` is aborted: its time is over, or the process stops.
+   */
+  run(job: TakenJob, signal: AbortSignal): Promise<JobOutcome>
+}
