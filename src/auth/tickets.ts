@@ -3,7 +3,7 @@
  * for a while. 128 random bits, of which the database keeps a digest. Anyone who has it may use it: it is short-lived.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { sql } from 'drizzle-orm'
+import { sql } from '../db/sql.ts'
 import type { Transactions, Tx } from '../db/database.ts'
 import type { UserCaller } from './caller.ts'
 import { unauthorized } from './tokens.ts'

@@ -2,7 +2,7 @@
  * Deleting: gone from every answer with the first commit, so that no new turn can begin; then the answer that is
  * being generated in it is stopped; where it runs here it has settled when this returns. What it cost is recorded.
  */
-import { sql } from 'drizzle-orm'
+import { sql } from '../db/sql.ts'
 import type { Caller, Database } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Engine } from '../generation/engine.ts'

@@ -4,7 +4,7 @@
  * The claim comes first: a second request with the same key waits at this statement until the first one has been
  * committed or rolled back, and then finds what it made, or nothing.
  */
-import { sql } from 'drizzle-orm'
+import { sql } from '../db/sql.ts'
 import type { Caller, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Idempotency } from '../http/idempotency.ts'

@@ -1,5 +1,5 @@
 /** SQL of conversations, as functions of a transaction. A deleted conversation is never found. */
-import { sql, type SQL } from 'drizzle-orm'
+import { sql, type SQL } from '../db/sql.ts'
 import type { Tx } from '../db/database.ts'
 import type { Links } from '../http/links.ts'
 import type { ContextType, Conversation } from './schemas.ts'

@@ -6,11 +6,7 @@
  * Here every statement is prepared once a connection, its columns are remembered, and the batch is answered as one.
  */
 import pg from 'pg'
-
-export interface Statement {
-  text: string
-  params: readonly unknown[]
-}
+import type { Statement } from './sql.ts'
 
 export interface Rows<T> {
   rows: T[]

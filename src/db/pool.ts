@@ -6,7 +6,8 @@
  */
 import type { Duplex } from 'node:stream'
 import pg from 'pg'
-import { Batch, type Row, type Rows, type Statement } from './batch.ts'
+import { Batch, type Row, type Rows } from './batch.ts'
+import type { Statement } from './sql.ts'
 
 /** One connection, leased to one transaction. */
 export interface Connection {

@@ -8,8 +8,7 @@
  *
  * Round trips: BEGIN and the role leave with the first statements, and `commit` sends COMMIT with the last ones.
  */
-import { sql, type SQL } from 'drizzle-orm'
-import { PgDialect } from 'drizzle-orm/pg-core'
+import { print, sql, type SQL } from './sql.ts'
 import { AppError } from '../errors.ts'
 import { isLost, isTransient, isUnavailable } from './failures.ts'
 import type { Connection, Pool } from './pool.ts'
@@ -51,8 +50,6 @@ const againWithinMs = 300
 
 type Role = 'chat_caller' | 'chat_system'
 
-const dialect = new PgDialect()
-
 /** @param open whether tables may be reached yet: nobody passes before the wall was proven. */
 export function createTransactions(pool: Pool, open: () => boolean): Transactions {
   async function run<T>(role: Role, who: string, fn: (tx: Tx) => Promise<T>): Promise<T> {
@@ -87,7 +84,7 @@ function createAttempt(pool: Pool, role: Role, who: string) {
     sign: () => void,
   ): Promise<T> {
     const send = async <R extends object>(query: SQL): Promise<R[]> => {
-      const { sql: text, params } = dialect.sqlToQuery(query)
+      const { text, params } = print(query)
       const { rows } = await connection.query<R>(text, params)
       return rows
     }

@@ -1,5 +1,5 @@
 /** The journal's one statement: what a flush sends, and what comes back. */
-import { sql, type SQL } from 'drizzle-orm'
+import { sql, type SQL } from '../db/sql.ts'
 
 /** What whoever settles after a crash must know of the upstream's answer, beside its text. */
 export interface UpstreamNote {
@@ -48,17 +48,17 @@ export function flushStatement(
   return sql`
     with ours as (
       select id, user_id, heartbeat_at, stop_requested_at from chat.generations
-      where id = any(${sql.param(ids)}::uuid[]) and status = 'running' and instance_id = ${instanceId}
+      where id = any(${ids}::uuid[]) and status = 'running' and instance_id = ${instanceId}
     ), writable as (
       select id, user_id from chat.generations
       where id in (select id from ours) and status = 'running' ${doubtful ? sql`for share skip locked` : sql.empty()}
     ), written as (
       insert into chat.generation_chunks (generation_id, first_seq, last_seq, user_id, events)
       select piece.id, piece.first_seq, piece.last_seq, writable.user_id, piece.events
-      from unnest(${sql.param(pieces.map(({ entry }) => entry.id))}::uuid[],
-        ${sql.param(pieces.map(({ firstSeq }) => firstSeq))}::bigint[],
-        ${sql.param(pieces.map(({ lastSeq }) => lastSeq))}::bigint[],
-        ${sql.param(pieces.map(({ events }) => events))}::jsonb[]) as piece (id, first_seq, last_seq, events)
+      from unnest(${pieces.map(({ entry }) => entry.id)}::uuid[],
+        ${pieces.map(({ firstSeq }) => firstSeq)}::bigint[],
+        ${pieces.map(({ lastSeq }) => lastSeq)}::bigint[],
+        ${pieces.map(({ events }) => events)}::jsonb[]) as piece (id, first_seq, last_seq, events)
       join writable on writable.id = piece.id
       on conflict do nothing
     ), noted as (

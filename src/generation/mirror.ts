@@ -6,7 +6,7 @@
  * when nobody has watched it since the last look.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { sql } from 'drizzle-orm'
+import { sql } from '../db/sql.ts'
 import type { Caller, Transactions } from '../db/database.ts'
 import { readMessage } from '../messages/queries.ts'
 import type { FrameError, LogEvent } from './events.ts'
@@ -56,8 +56,8 @@ export function createMirrors(options: {
       tx.commit(() =>
         tx.execute<ChunkRow>(sql`
           select c.generation_id, c.first_seq, c.last_seq, c.events
-          from unnest(${sql.param(wanted.map(({ id }) => id))}::uuid[],
-            ${sql.param(wanted.map(({ log }) => log.head()))}::bigint[]) as mirror (id, head)
+          from unnest(${wanted.map(({ id }) => id)}::uuid[],
+            ${wanted.map(({ log }) => log.head())}::bigint[]) as mirror (id, head)
           join chat.generation_chunks c on c.generation_id = mirror.id and c.last_seq > mirror.head
           order by c.generation_id, c.first_seq`),
       ),

@@ -4,8 +4,8 @@
  * By the same guarded update as a run's own settle, so exactly one of them wins. The terminal event's seq lies beyond
  * anything that the dead process could have shown: a cursor of such an event gets a snapshot.
  */
-import { sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
+import { sql } from '../db/sql.ts'
 import { estimateTokens } from '../context/build.ts'
 import type { Transactions, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'

@@ -5,7 +5,7 @@
  * what is stored gets a snapshot ("replace what you have by this") and goes on from there: never a silent gap.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { sql } from 'drizzle-orm'
+import { sql } from '../db/sql.ts'
 import { readConversation } from '../conversations/queries.ts'
 import type { Caller, Transactions, Tx } from '../db/database.ts'
 import { AppError, type ErrorCode } from '../errors.ts'

@@ -1,9 +1,9 @@
 /** HTTP of generations: watch or resume one, stop one. */
 import { setTimeout as delay } from 'node:timers/promises'
-import { sql } from 'drizzle-orm'
 import type { FastifyInstance } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import { sql } from '../db/sql.ts'
 import { userOf } from '../auth/authenticate.ts'
 import { issueTicket, redeemTicket, streamTicketS } from '../auth/tickets.ts'
 import type { Caller, Database } from '../db/database.ts'

@@ -5,8 +5,8 @@
  * first, as in every transaction that writes to one, so a turn and a settle can never wait for each other.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
+import { sql } from '../db/sql.ts'
 import { noteAnswer } from '../conversations/queries.ts'
 import type { Caller, Transactions, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'

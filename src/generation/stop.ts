@@ -1,5 +1,5 @@
 /** Stopping a generation, whoever runs it. */
-import { sql } from 'drizzle-orm'
+import { sql } from '../db/sql.ts'
 import type { Caller, Transactions } from '../db/database.ts'
 import type { Generation, Settled } from './run.ts'
 

@@ -4,8 +4,8 @@
  * The lease is also the fence: whoever ends a job names the lease that it has, and where somebody else has taken the
  * job since, nothing is changed.
  */
-import { sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
+import { sql } from '../db/sql.ts'
 import type { Tx } from '../db/database.ts'
 
 export interface NewJob {
@@ -66,7 +66,7 @@ export async function takeDue(
       with due as (
         select id from chat.jobs
         where status = 'queued' and run_at <= now() and (leased_until is null or leased_until <= now())
-          and kind = any(${sql.param(kinds)}::text[])
+          and kind = any(${kinds}::text[])
         order by run_at limit ${limit} for update skip locked
       )
       update chat.jobs j set attempts = attempts + 1, leased_until = now() + ${leaseMs}::float8 * interval '1 ms'
@@ -74,7 +74,7 @@ export async function takeDue(
       returning j.id, j.kind, j.key, j.payload, j.attempts, j.leased_until, j.run_at`),
     tx.execute<{ ms: number | null }>(sql`
       select ceil(extract(epoch from min(run_at) - now()) * 1000)::float8 as ms from chat.jobs
-      where status = 'queued' and run_at > now() and kind = any(${sql.param(kinds)}::text[])`),
+      where status = 'queued' and run_at > now() and kind = any(${kinds}::text[])`),
   ])
   return {
     jobs: jobs

@@ -1,6 +1,6 @@
 /** An answer before its first word: which model, with what, from which path; as a row and as an order to the engine. */
 import { createHmac } from 'node:crypto'
-import { sql } from 'drizzle-orm'
+import { sql } from '../db/sql.ts'
 import type { UserCaller } from '../auth/authenticate.ts'
 import { buildContext } from '../context/build.ts'
 import type { LockedConversation } from '../conversations/queries.ts'

@@ -2,7 +2,7 @@
  * Door: the right to write to a conversation: it is locked, active, and nobody is answering in it; and its user has not
  * too many answers running elsewhere.
  */
-import { sql } from 'drizzle-orm'
+import { sql } from '../db/sql.ts'
 import { lockConversation, type LockedConversation } from '../conversations/queries.ts'
 import type { Caller, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'

@@ -5,7 +5,7 @@
  * A path is walked from a leaf upwards by its parents, which never change: what lies above a message is the same
  * for ever, whatever arrives below it or beside it.
  */
-import { sql, type SQL } from 'drizzle-orm'
+import { sql, type SQL } from '../db/sql.ts'
 import type { Tx } from '../db/database.ts'
 import type { Message, Usage } from './schemas.ts'
 

@@ -5,8 +5,8 @@
  * in the order conversation → the user's running count. Interrupting a running generation happens before the
  * transaction, since settling needs the conversation's lock too.
  */
-import { sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
+import { sql } from '../db/sql.ts'
 import type { UserCaller } from '../auth/authenticate.ts'
 import { pathBytesMax } from '../context/build.ts'
 import { AlreadyDone, claimKey, type Claimed } from '../conversations/idempotency.ts'

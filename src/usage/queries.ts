@@ -1,5 +1,5 @@
 /** SQL of usage: what one upstream answer took and cost. */
-import { sql } from 'drizzle-orm'
+import { sql } from '../db/sql.ts'
 import type { Tx } from '../db/database.ts'
 
 export interface UsageRow {

@@ -1,6 +1,6 @@
 /** What a transaction promises to the code inside it. */
-import { sql } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { sql } from '../../src/db/sql.ts'
 import type { Database, Tx } from '../../src/db/database.ts'
 import { enterMs } from '../../src/db/transact.ts'
 import { openDatabase } from '../support/cluster.ts'

@@ -1,6 +1,6 @@
 /** Row level security is the wall: what it keeps apart, and that nobody is served when it does not stand. */
-import { sql, type SQL } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { sql, type SQL } from '../../src/db/sql.ts'
 import { createPool, type Pool } from '../../src/db/pool.ts'
 import { createTransactions, type Transactions } from '../../src/db/transact.ts'
 import { inspectWall, type WallReport } from '../../src/db/wall.ts'

@@ -1,6 +1,6 @@
 /** Adding jobs: with a transaction or not at all, once for each thing, and done in the order of their time. */
-import { sql } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { sql } from '../../src/db/sql.ts'
 import { enqueue, type NewJob } from '../../src/jobs/jobs.ts'
 import { eventually, handler, startBench, type Bench } from '../support/jobs.ts'
 

@@ -1,7 +1,7 @@
 /** What goes wrong around jobs: processes that die, handlers that hang, databases that are away, a process that stops. */
-import { sql } from 'drizzle-orm'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { sql } from '../../src/db/sql.ts'
 import type { Tx } from '../../src/db/database.ts'
 import type { JobOutcome } from '../../src/jobs/jobs.ts'
 import { eventually, handler, startBench, untilAborted, type Bench } from '../support/jobs.ts'

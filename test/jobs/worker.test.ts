@@ -1,6 +1,6 @@
 /** Doing jobs: by one instance at a time, a few at once, and what each outcome does. */
-import { sql } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { sql } from '../../src/db/sql.ts'
 import { AppError } from '../../src/errors.ts'
 import type { JobOutcome } from '../../src/jobs/jobs.ts'
 import { eventually, handler, startBench, type Bench } from '../support/jobs.ts'
