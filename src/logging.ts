@@ -72,13 +72,4 @@ export function describeError(error: unknown, depth = 0): unknown {
   }
 }
 
-const redacted = [
-  'authorization',
-  'cookie',
-  'token',
-  'ticket',
-  'password',
-  'secret',
-  'api_key',
-  'content',
-].flatMap((name) => [name, `*.${name}`])
+const redacted = ['authorization', 'cookie', 'token', 'ticket', 'password', 'secret', 'api_key', 'content']
