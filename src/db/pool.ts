@@ -93,11 +93,10 @@ function createGatherer(client: pg.PoolClient) {
 
   function send(all: readonly Waiting[]): void {
     const settle = (error: Error | undefined, results: Rows<Row>[]) => {
-      const told = error ?? new ConnectionLost('no answer')
-      for (const [index, { resolve, reject }] of all.entries()) {
+      for (let index = 0; index < all.length; index++) {
         const result = results[index]
-        if (result === undefined) reject(told)
-        else resolve(result)
+        if (result !== undefined) all[index]?.resolve(result)
+        else all[index]?.reject(error ?? new ConnectionLost('no answer'))
       }
     }
     try {
