@@ -78,11 +78,11 @@ describe.each([
       expect(before + textOf(frames)).toBe(tokens.join(''))
       expect(terminals(frames)).toHaveLength(1)
     }
-    const after = await viewer().stream(`${url}?after=${cuts[5] ?? ''}`, undefined)
+    // A busy process sends few frames: the last cut of those that there are.
+    const after = await viewer().stream(`${url}?after=${cuts.at(-1) ?? ''}`, undefined)
     const frames = await after.ended
-    expect(textOf(whole.filter(({ seq }) => seq <= (live.frames[5]?.seq ?? 0))) + textOf(frames)).toBe(
-      tokens.join(''),
-    )
+    const cutSeq = Number(cuts.at(-1)?.split(':')[1])
+    expect(textOf(whole.filter(({ seq }) => seq <= cutSeq)) + textOf(frames)).toBe(tokens.join(''))
     expect(frames.at(-1)?.data).toEqual(whole.at(-1)?.data)
   })
 

@@ -26,6 +26,73 @@ const say = (content: string) => delta({ role: 'assistant', content })
 const stop = delta({ content: '' }, 'stop')
 const done = 'data: [DONE]\n\n'
 
+describe('events that differ from the one before in their text alone', () => {
+  const frame = (literal: string) =>
+    `data: {"id":"gen-1","choices":[{"index":0,"delta":{"role":"assistant","content":${literal}},"finish_reason":null}],"model":"m"}\n\n`
+  it.each([
+    ['quotes, backslashes, line ends', ['a', 'say \\"hi\\"', 'c:\\\\', '\\n'], 'asay "hi"c:\\\n'],
+    ['escapes', ['a', '\\u00e9', '\\ud83d\\ude42', '\\/'], 'aé🙂/'],
+    ['half a pair in each', ['a', '\\ud83d', '\\ude42'], 'a🙂'],
+    [
+      'what looks like the rest of an event',
+      ['a', '\\"},\\"finish_reason\\":\\"stop\\"}],'],
+      'a"},"finish_reason":"stop"}],',
+    ],
+    ['the same text as the one before', ['a', 'a', 'a'], 'aaa'],
+    ['nothing', ['a', '', 'b'], 'ab'],
+  ])('hold %s', (_what, literals, text) => {
+    expect(decode(...literals.map((literal) => frame(`"${literal}"`)), done).text).toBe(text)
+  })
+
+  it('are read as a whole where something else stands in the place of the text', () => {
+    const told = decode(
+      frame('"a"'),
+      frame('"b","reasoning":"hm"'),
+      frame('"c","role":"assistant"'),
+      frame('null'),
+      frame('["d"]'),
+      frame('"e","content":"f"'),
+      done,
+    )
+    expect(told).toMatchObject({
+      text: 'abcf',
+      reasoning: 'hm',
+      decoded: { done: true },
+    })
+  })
+
+  it('are malformed where they are malformed', () => {
+    expect(decode(frame('"a"'), frame('"b'), frame('"c"')).decoded.malformed).toBeDefined()
+  })
+
+  it('are told apart from those whose text stands elsewhere', () => {
+    const odd = (text: string) =>
+      `data: {"note":{"content":"same"},"choices":[{"delta":{"content":${JSON.stringify(text)}}}]}\n\n`
+    expect(decode(odd('same'), odd('other'), odd('same'), done).text).toBe('sameothersame')
+  })
+
+  it('may follow an event that reasons, and be followed by a usage', () => {
+    const usage = { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3, cost: 0.5 }
+    const told = decode(
+      delta({ content: '', reasoning: 'hm' }),
+      say('a'),
+      say('b'),
+      event({
+        id: 'gen-1',
+        model: 'm/one',
+        choices: [{ index: 0, delta: { role: 'assistant', content: 'c' }, finish_reason: 'stop' }],
+        usage,
+      }),
+      done,
+    )
+    expect(told).toMatchObject({
+      text: 'abc',
+      reasoning: 'hm',
+      decoded: { finishReason: 'stop', usage: { cost: '0.5' } },
+    })
+  })
+})
+
 describe('bytes cut anywhere', () => {
   const usage = { prompt_tokens: 3, completion_tokens: 5, total_tokens: 8, cost: 0.00000012 }
   const plain =

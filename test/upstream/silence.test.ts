@@ -52,8 +52,10 @@ describe('limits of time', () => {
     behaviour: demo.Behaviour
     by: 'silence' | 'total'
     textCharsMin: number
+    /** The upstream had begun: it may charge for what it read. */
+    begun?: boolean
   }[] = [
-    { name: 'no answer at all', behaviour: demo.hang(), by: 'silence', textCharsMin: 0 },
+    { name: 'no answer at all', behaviour: demo.hang(), by: 'silence', textCharsMin: 0, begun: false },
     {
       name: 'headers, then nothing',
       behaviour: demo.hang({ after: 'headers' }),
@@ -96,7 +98,7 @@ describe('limits of time', () => {
   describe.each(representations)('as %s', (as) => {
     it.each(silences)(
       '$name ($by): upstream_timeout, the connection closed',
-      async ({ behaviour, by, textCharsMin }) => {
+      async ({ behaviour, by, textCharsMin, begun = true }) => {
         const { service, ann } = by === 'total' ? long : silent
         service.upstream.forget()
         service.upstream.script(behaviour)
@@ -106,7 +108,7 @@ describe('limits of time', () => {
         expect(turn.assistant.status).toBe('failed')
         expect(turn.assistant.content).toBe(turn.shown)
         expect(turn.shown.length).toBeGreaterThanOrEqual(textCharsMin)
-        expect(turn.assistant.usage?.source).toBe(textCharsMin === 0 ? undefined : 'estimated')
+        expect(turn.assistant.usage?.source).toBe(begun ? 'estimated' : undefined)
         expect(service.upstream.requests).toHaveLength(1)
         const request = await service.upstream.nextRequest()
         await request.ended
