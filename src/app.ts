@@ -6,6 +6,7 @@ import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { validatorCompiler } from 'fastify-type-provider-zod'
 import { v7 as uuidv7 } from 'uuid'
 import { authenticate, createServiceKeyCheck } from './auth/authenticate.ts'
+import { createPseudonyms } from './auth/pseudonym.ts'
 import { createTokenVerifier, type TokenKeys } from './auth/tokens.ts'
 import { secretCharsMin, type Config } from './config.ts'
 import { conversationRoutes } from './conversations/routes.ts'
@@ -141,7 +142,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     },
     temperature: config.TEMPERATURE,
     instanceId,
-    pseudonymKey: resolved.pseudonymKey,
+    pseudonymOf: createPseudonyms(resolved.pseudonymKey),
   }
 
   const edgeLog: FastifyBaseLogger = log

@@ -1,5 +1,4 @@
 /** An answer before its first word: which model, with what, from which path; as a row and as an order to the engine. */
-import { createHmac } from 'node:crypto'
 import { sql } from '../db/sql.ts'
 import type { UserCaller } from '../auth/authenticate.ts'
 import { buildContext } from '../context/build.ts'
@@ -83,7 +82,7 @@ export async function storeTurn(
 }
 
 export function specify(
-  deps: { limits: { historyTokensMax: number }; pseudonymKey: string },
+  deps: { limits: { historyTokensMax: number }; pseudonymOf: (caller: UserCaller) => string },
   caller: UserCaller,
   conversation: LockedConversation,
   conversationId: string,
@@ -107,7 +106,7 @@ export function specify(
       }),
       temperature: answer.params.temperature,
       maxTokens: answer.params.max_tokens,
-      user: createHmac('sha256', deps.pseudonymKey).update(caller.userId).digest('hex').slice(0, 32),
+      user: deps.pseudonymOf(caller),
       sessionId: conversationId,
     },
     opening: [

@@ -37,8 +37,8 @@ export interface TurnDeps {
   temperature: number
   /** This process, as its generations name it. */
   instanceId: string
-  /** Key of the pseudonym under which an upstream knows a user. */
-  pseudonymKey: string
+  /** Under which an upstream knows a user. */
+  pseudonymOf: (caller: UserCaller) => string
 }
 
 /** Regenerating should not say the same again. */
