@@ -43,8 +43,6 @@ async function run(bench: Bench, subject: Subject, shape: Shape): Promise<Run> {
   const seen = await bench.clients.streams({ port: subject.process.port, streams, tokens, overMs })
   const after = await subject.process.used()
   const postgresUs = bench.postgres.cpuUs() - postgresBefore
-  if (seen.broken > 0)
-    throw new Error(`${subject.name}: ${seen.broken} of ${seen.responses} answers were not whole`)
   return {
     cpuUsPerToken: (after.cpuUs - before.cpuUs) / seen.tokens,
     postgresUsPerToken: postgresUs / seen.tokens,
@@ -92,6 +90,8 @@ function compared(runs: Map<string, Run[]>, what: string): Row[] {
       p99: number(of(name, ({ seen }) => seen.firstTokenMs.p99)),
       'transit p50': number(of(name, ({ seen }) => seen.transitMs.p50)),
       'transit p99': number(of(name, ({ seen }) => seen.transitMs.p99)),
+      // An overloaded server refuses some; whoever was let in gets all of it.
+      'not whole': String(Math.max(...(runs.get(name) ?? []).map(({ seen }) => seen.broken))),
     }
     rows.push({ scenario: what, subject: name, cells, text: `${what} · ${name}: ${JSON.stringify(cells)}` })
   }
@@ -136,20 +136,25 @@ export async function paced(bench: Bench): Promise<Row[]> {
   return compared(await compare(bench, subjects(bench), shape), '100 tokens at 10 ms, 40 streams')
 }
 
-/** 1,000 streams at 20 tokens a second. */
+/** Many streams at 20 tokens a second each: how many can be watched as they are said, on this machine? */
 export async function crowd(bench: Bench): Promise<Row[]> {
-  const streams = bench.quick ? 200 : 1_000
-  bench.say(`crowd: ${streams} streams, 20 tokens a second each`)
-  const shape = {
-    streams,
-    turns: 1,
-    tokens: bench.quick ? 40 : 200,
-    everyMs: 50,
-    overMs: bench.quick ? 1_000 : 5_000,
+  const bare = bench.peers.filter(({ name }) => name === 'bare')
+  const rows: Row[] = []
+  for (const streams of bench.quick ? [200] : [250, 500, 1_000]) {
+    bench.say(`crowd: ${streams} streams, 20 tokens a second each`)
+    const shape = {
+      streams,
+      turns: 1,
+      tokens: bench.quick ? 40 : 300,
+      everyMs: 50,
+      overMs: bench.quick ? 1_000 : 10_000,
+    }
+    const chosen = [bench.direct, bench.rivulet, ...bare]
+    rows.push(
+      ...compared(await compare({ ...bench, rounds: 1 }, chosen, shape), `${streams} streams, 20 tokens/s`),
+    )
   }
-  const bare = bench.peers.find(({ name }) => name === 'bare')
-  const chosen = [bench.direct, bench.rivulet, ...(bare === undefined ? [] : [bare])]
-  return compared(await compare({ ...bench, rounds: 1 }, chosen, shape), `${streams} streams, 20 tokens/s`)
+  return rows
 }
 
 /** Viewers of one answer, all at once. */
