@@ -101,7 +101,8 @@ export function createJournal(options: JournalOptions): Journal {
   let acknowledgedAtMs = nowMs()
 
   function schedule(): void {
-    if (timer !== undefined || entries.size === 0) return
+    // One that is in flight schedules the next: two at once would store the same events as different batches.
+    if (timer !== undefined || inFlight !== undefined || entries.size === 0) return
     timer = setTimeout(() => {
       timer = undefined
       inFlight = flush().finally(() => {

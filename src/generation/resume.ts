@@ -130,7 +130,8 @@ function fromLog(
   const lastText = terminal === undefined ? log.head() : lastBefore(log, terminal.seq)
   if (cursor?.generationId === generationId) {
     if (cursor.seq <= lastText) return createViewer(log, cursor.seq)
-    if (terminal !== undefined && cursor.seq >= terminal.seq) return createViewer(log, terminal.seq - 1)
+    // Whoever has seen the end is told it once more.
+    if (cursor.seq === terminal?.seq) return createViewer(log, terminal.seq - 1)
   }
   // Running elsewhere, and nothing of it is stored yet: everything is still to come.
   if (log.head() === 0) return createViewer(log)
@@ -138,7 +139,8 @@ function fromLog(
   const snapshot = snapshotOf(log, lastText, message)
   const start = startOf(log, message, generation)
   if (cursor === undefined) first.push(printFrame(generationId, start.seq, start.event))
-  if (cursor !== undefined || snapshot.content !== '')
+  const said = snapshot.content !== '' || snapshot.metadata['reasoning'] !== undefined
+  if (cursor !== undefined || said)
     first.push(printFrame(generationId, lastText, { type: 'snapshot', message: snapshot }))
   return createViewer(log, lastText, first)
 }

@@ -226,3 +226,34 @@ describe('three sends at once on two instances where two may run', () => {
     expect(await service.sql`select 1 from chat.messages where user_id = 'bob'`).toHaveLength(4)
   })
 })
+
+describe('an answer that begins while a flush is in flight', () => {
+  it('starts no second one: what was said meanwhile is stored behind it, with no gap', async () => {
+    const { stream, gate, generation } = await speak()
+    const release = await hold(
+      service.sql,
+      (session) => session`lock table chat.generation_chunks in share mode`,
+    )
+    gate.release(1)
+    await untilBlocked(service.sql, statements.flush)
+    gate.release(2)
+    await stream.until(() => textOf(stream.frames).endsWith('t6 '))
+    const bob = await service.as('bob')
+    const other = gated()
+    service.upstream.script(other)
+    const begun = await begin(bob)
+    // Several times the pause between two flushes.
+    const until = performance.now() + 400
+    await expect.poll(() => performance.now() > until).toBe(true)
+    expect(await blocked(service.sql)).toEqual([expect.stringContaining(statements.flush)])
+    await release()
+    gate.release(1)
+    await expect
+      .poll(async () => storedText(await storedLog(service.sql, generation)))
+      .toBe('t1 t2 t3 t4 t5 t6 t7 ')
+    gate.end()
+    other.end()
+    await endOf(stream)
+    await begun.stream.ended
+  })
+})
