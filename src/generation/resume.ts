@@ -133,8 +133,9 @@ function fromLog(
     // Whoever has seen the end is told it once more.
     if (cursor.seq === terminal?.seq) return createViewer(log, terminal.seq - 1)
   }
-  // Running elsewhere, and nothing of it is stored yet: everything is still to come.
-  if (log.head() === 0) return createViewer(log)
+  // Running elsewhere, and nothing of it is stored yet: everything is still to come. Whoever has something else has to
+  // be told to drop it, by a snapshot with nothing in it.
+  if (log.head() === 0 && cursor === undefined) return createViewer(log)
   const first: string[] = []
   const snapshot = snapshotOf(log, lastText, message)
   const start = startOf(log, message, generation)

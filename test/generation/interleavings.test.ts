@@ -257,3 +257,27 @@ describe('an answer that begins while a flush is in flight', () => {
     await begun.stream.ended
   })
 })
+
+describe('a viewer elsewhere who comes before anything is stored', () => {
+  it('with the cursor of another answer is told to drop what it has, and gets all of this one', async () => {
+    const foreign = await speak()
+    foreign.gate.end()
+    const [cut] = await foreign.stream.ended
+    const gate = gated()
+    service.upstream.script(gate)
+    const release = await hold(
+      service.sql,
+      (session) => session`lock table chat.generation_chunks in share mode`,
+    )
+    const begun = await begin(ann)
+    gate.release(2)
+    const viewer = await annElsewhere.stream(`${begun.url}?after=${cut?.id ?? ''}`, undefined)
+    const first = await viewer.until(() => true)
+    expect(first.data).toMatchObject({ type: 'snapshot', message: { id: begun.message, content: '' } })
+    await release()
+    gate.end()
+    const { message } = await endOf(viewer)
+    expect([message.content, textOf(viewer.frames)]).toEqual(['t1 t2 ', 't1 t2 '])
+    await endOf(begun.stream)
+  })
+})

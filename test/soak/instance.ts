@@ -11,6 +11,9 @@ export interface InstanceSettings {
   env: Record<string, string>
 }
 
+// Whoever made us is gone: nobody would end us any more.
+process.stdin.on('end', () => process.exit(1)).resume()
+
 const { databaseUrl, upstream, secret, env } = JSON.parse(process.argv[2] ?? '{}') as InstanceSettings
 const config = loadConfig({ LOG_LEVEL: 'silent', ...env })
 const app = await createApp(
@@ -25,6 +28,4 @@ const app = await createApp(
   pino({ level: config.LOG_LEVEL }, pino.destination(2)),
 )
 await app.prepared
-// Whoever made us is gone: nobody would end us any more.
-process.stdin.on('end', () => process.exit(1)).resume()
 process.stdout.write(`${await app.http.listen({ host: '127.0.0.1', port: 0 })}\n`)

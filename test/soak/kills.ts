@@ -35,8 +35,8 @@ export interface Stream {
 }
 
 /** Processes that start, or stream, at once: on a small machine more would measure the machine. */
-const bootsAtOnce = 2
-const streamingAtOnce = 3
+const bootsAtOnce = 1
+const streamingAtOnce = 2
 const casesAtOnce = 24
 
 export const kills: Part = async (world, orders) => {
@@ -50,8 +50,8 @@ export const kills: Part = async (world, orders) => {
     const user = `kills-${caseNumber}`
     const survivor = random.pick([...survivors])
     const client = await world.client(survivor, user)
+    const victim = await booting(() => world.start())
     const { streams, standby, killedAt } = await streaming(async () => {
-      const victim = await booting(() => world.start())
       const moment = moments[(caseNumber - 1) % moments.length] ?? 'middle'
       try {
         const begun = await begin(world, victim, survivor, random, moment, user)
