@@ -140,7 +140,7 @@ function fromLog(
   const snapshot = snapshotOf(log, lastText, message)
   const start = startOf(log, message, generation)
   if (cursor === undefined) first.push(printFrame(generationId, start.seq, start.event))
-  const said = snapshot.content !== '' || snapshot.metadata['reasoning'] !== undefined
+  const said = snapshot.content !== '' || 'reasoning' in snapshot.metadata
   if (cursor !== undefined || said)
     first.push(printFrame(generationId, lastText, { type: 'snapshot', message: snapshot }))
   return createViewer(log, lastText, first)
@@ -228,18 +228,24 @@ const startEvent = (generationId: string, message: Message, model: string): LogE
   estimated_response_time_ms: null,
 })
 
-/** The message as it stands after `lastSeq`. */
+/** The message as it stands after `lastSeq`. It may have been read when more was known of it: its end comes later. */
 function snapshotOf(log: Log, lastSeq: number, message: Message): Message {
   const text: string[] = []
-  const reasoning: string[] = []
+  const thoughts: string[] = []
   for (let seq = 0; seq < lastSeq;) {
     const next = log.next(seq)
     if (next === undefined) break
     if (next.event.type === 'assistant_chunk') text.push(next.event.content)
-    if (next.event.type === 'reasoning_chunk') reasoning.push(next.event.content)
+    if (next.event.type === 'reasoning_chunk') thoughts.push(next.event.content)
     seq = next.seq
   }
-  const metadata =
-    reasoning.length === 0 ? message.metadata : { ...message.metadata, reasoning: reasoning.join('') }
-  return { ...message, content: text.join(''), metadata }
+  const metadata = { ...message.metadata }
+  delete metadata['reasoning']
+  if (thoughts.length > 0) metadata['reasoning'] = thoughts.join('')
+  return {
+    ...message,
+    content: text.join(''),
+    ...(log.terminal() === undefined && { status: 'streaming' as const }),
+    metadata,
+  }
 }

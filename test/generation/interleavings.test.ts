@@ -1,6 +1,6 @@
 /** Two things at once, on a database that is well: a lock held from outside decides which of them waits. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { gated } from '../../src/embedded/demo-model.ts'
+import { answer, gated } from '../../src/embedded/demo-model.ts'
 import type { Message } from '../../src/messages/schemas.ts'
 import { textOf, type Client } from '../support/client.ts'
 import { begin, blocked, endOf, expectExactResume, hold, statements } from '../support/races.ts'
@@ -279,5 +279,25 @@ describe('a viewer elsewhere who comes before anything is stored', () => {
     const { message } = await endOf(viewer)
     expect([message.content, textOf(viewer.frames)]).toEqual(['t1 t2 ', 't1 t2 '])
     await endOf(begun.stream)
+  })
+
+  it('is told nothing of an end that its log has not got: no thoughts of it either, they come with the log', async () => {
+    service.upstream.script(answer(['said'], { reasoning: ['thought'] }))
+    const id = await ann.conversation()
+    const sent = await ann.stream(`/conversations/${id}/messages`, { content: 'go' })
+    const { message } = await endOf(sent)
+    expect(message.metadata['reasoning']).toBe('thought')
+    // As it is seen by who reads the generation before its settle and the message after it.
+    const [row] = await service.sql<{ id: string }[]>`
+      update chat.generations set status = 'running', heartbeat_at = now() + interval '1 minute'
+      where message_id = ${message.id} returning id`
+    await service.sql`delete from chat.generation_chunks where generation_id = ${row?.id ?? ''}`
+    const url = `/conversations/${id}/messages/${message.id}/stream?after=${crypto.randomUUID()}:1`
+    const viewer = await annElsewhere.stream(url, undefined)
+    const first = await viewer.until(() => true)
+    expect(first.data['message']).toMatchObject({ content: '', status: 'streaming' })
+    expect((first.data['message'] as Message).metadata).not.toHaveProperty('reasoning')
+    await service.sql`update chat.generations set status = 'complete' where id = ${row?.id ?? ''}`
+    viewer.drop()
   })
 })
