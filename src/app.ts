@@ -24,7 +24,11 @@ import {
 import { createLinks } from './http/links.ts'
 import { collectMethods } from './http/method-not-allowed.ts'
 import { registerOpenapi, registerOpenapiPage } from './http/openapi.ts'
+import { registerOverload } from './http/overload.ts'
 import { createPace } from './http/pace.ts'
+import { createRateLimits } from './http/rate-limit.ts'
+import { createSharedCounts } from './http/rate-limit-redis.ts'
+import { createLimitStore } from './http/rate-limit-store.ts'
 import { addEdgeHeaders, registerSecurity, requestIdOf } from './http/security.ts'
 import { createSseResponses } from './http/sse.ts'
 import { createJobs } from './jobs/jobs.ts'
@@ -32,10 +36,18 @@ import type { Logger } from './logging.ts'
 import { createSendQueue } from './messages/queue.ts'
 import { messageRoutes } from './messages/routes.ts'
 import { healthRoutes } from './operations/health.ts'
+import { createMetrics } from './operations/metrics.ts'
+import { measureRequests, scrapeRoutes } from './operations/scrape.ts'
+import { createAttempts } from './upstream/attempts.ts'
+import { createBreakers } from './upstream/breakers.ts'
 import { createModelChain } from './upstream/chain.ts'
+import { createLatencies } from './upstream/latency.ts'
+import { createCatalogue } from './upstream/models.ts'
 import { createUpstream } from './upstream/openrouter.ts'
 import { createBilling } from './upstream/reconcile.ts'
+import { modelRoutes } from './upstream/routes.ts'
 import { createReconcileHandler, reconcileKind } from './usage/reconcile.ts'
+import { usageRoutes } from './usage/routes.ts'
 
 /** What the environment may leave open, and main.ts fills in with embedded parts. */
 export interface Resolved {
@@ -88,13 +100,17 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
       totalMs: config.UPSTREAM_TOTAL_TIMEOUT_MS,
     },
   })
+  const models = createCatalogue({ ...resolved.upstream, log })
   const chain = createModelChain({
     defaultModel: resolved.upstream.defaultModel,
-    allowed: [...config.ALLOWED_MODELS, config.FALLBACK_MODEL, config.EMERGENCY_FALLBACK_MODEL].filter(
-      (model) => model !== undefined,
-    ),
+    fallbackModel: config.FALLBACK_MODEL,
+    emergencyModel: config.EMERGENCY_FALLBACK_MODEL,
+    premiumModel: config.PREMIUM_MODEL ?? config.EMERGENCY_FALLBACK_MODEL,
+    allowed: config.ALLOWED_MODELS,
     freeOnly: config.USE_FREE_MODELS_ONLY,
+    catalogue: models,
   })
+  const latencies = createLatencies()
   const instanceId = uuidv7()
   const nowMs = () => performance.now()
   const journal = createJournal({
@@ -112,16 +128,46 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
       log.error({ event: 'mirror_failed', err: error }, 'other instances cannot be watched'),
   })
   const reaper = createReaper({ transactions: db.settling, log })
+  const metrics = createMetrics({
+    knownModels: chain.known,
+    db,
+    log,
+  })
   const billing = createBilling(resolved.upstream)
   const jobs = createJobs({
     transactions: db,
     log,
     handlers: { [reconcileKind]: createReconcileHandler({ billing, log }) },
+    gaveUp: metrics.recorder.jobGivenUp,
   })
-  const engine = createEngine({ upstream, transactions: db.settling, journal, jobs, log, nowMs })
+  const engine = createEngine({
+    ask: createAttempts({
+      upstream,
+      breakers: createBreakers({ nowMs }),
+      latencies,
+      observe: () => undefined,
+      nowMs,
+      random: Math.random,
+      retryMs: config.UPSTREAM_RETRY_MS,
+      fallbackAfterMs: Math.min(config.UPSTREAM_FALLBACK_AFTER_MS, config.UPSTREAM_FIRST_TEXT_TIMEOUT_MS),
+    }),
+    isFree: models.isFree,
+    estimateMs: latencies.estimate,
+    transactions: db.settling,
+    journal,
+    jobs,
+    log,
+    observe: metrics.recorder.generationSettled,
+    nowMs,
+  })
   const sse = createSseResponses({
     pingMs: config.STREAM_PING_MS,
     pace: createPace({ coalesceMs: config.STREAM_COALESCE_MS }),
+  })
+  metrics.watch({
+    generationsRunning: () => engine.running(),
+    viewers: () => sse.viewers(),
+    journalLagMs: () => journal.lagMs(),
   })
   const resume = {
     transactions: db,
@@ -133,6 +179,8 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     db,
     engine,
     chain,
+    models,
+    estimateMs: latencies.estimate,
     links,
     queue: createSendQueue(),
     limits: {
@@ -145,6 +193,10 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     pseudonymOf: createPseudonyms(resolved.pseudonymKey),
   }
 
+  const shared =
+    config.REDIS_URL === undefined
+      ? undefined
+      : createSharedCounts({ url: config.REDIS_URL, keyPrefix: config.REDIS_KEY_PREFIX, log })
   const edgeLog: FastifyBaseLogger = log
   const origins = config.CORS_ORIGINS ?? (config.NODE_ENV === 'production' ? [] : undefined)
   const http: FastifyInstance = fastify({
@@ -180,29 +232,51 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
   registerJsonBodies(http)
   const registerMethodNotAllowed = collectMethods(http)
   await registerSecurity(http, origins)
+  if (config.ENABLE_METRICS) measureRequests(http, metrics)
   refuseUnknownRoutes(http)
+  await registerOverload(http, config.BASE_PATH)
+  const limits = await createRateLimits(http, {
+    max: {
+      messages: config.RATE_LIMIT_MESSAGES_PER_HOUR,
+      conversations: config.RATE_LIMIT_CONVERSATIONS_PER_DAY,
+      free_generations: config.RATE_LIMIT_FREE_GENERATIONS_PER_MINUTE,
+      bad_tokens: config.RATE_LIMIT_BAD_TOKENS_PER_MINUTE,
+    },
+    store: createLimitStore({ shared }),
+  })
   await http.register(authenticate, {
     verifier: await createTokenVerifier(resolved.tokenKeys, {
       issuer: config.JWT_ISSUER,
       audience: config.JWT_AUDIENCE,
     }),
     isServiceKey: createServiceKeyCheck(config.INTERNAL_SERVICE_KEY, secretCharsMin),
+    countFailure: (request) => limits.countBadToken(request),
   })
   await registerOpenapi(http)
 
   const health = {
     db,
+    redis: shared,
     draining: () => stopping.signal.aborted,
     upstreamModelsUrl: `${resolved.upstream.baseUrl.replace(/\/$/, '')}/models`,
   }
   await http.register(healthRoutes, health)
+  if (config.ENABLE_METRICS) await http.register(scrapeRoutes, { metrics })
   await http.register(
     async (api) => {
       // Without a prefix these are the same URLs as above.
       if (config.BASE_PATH !== '') await api.register(healthRoutes, { ...health, hide: true })
-      await api.register(conversationRoutes, { db, engine, chain, links })
+      await api.register(conversationRoutes, { db, engine, chain, links, limits })
+      await api.register(modelRoutes, { chain, models })
+      await api.register(usageRoutes, { db, now: () => new Date() })
       await api.register(generationRoutes, { db, engine, resume, sse, links })
-      await api.register(messageRoutes, { turns, resume, sse, contentCharsMax: config.MAX_MESSAGE_LENGTH })
+      await api.register(messageRoutes, {
+        turns,
+        resume,
+        sse,
+        limits,
+        contentCharsMax: config.MAX_MESSAGE_LENGTH,
+      })
     },
     { prefix: config.BASE_PATH },
   )
@@ -221,6 +295,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     }
     jobs.wake()
   }
+  void models.refresh()
 
   let closing: Promise<void> | undefined
   return {
@@ -238,9 +313,12 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
         const lingering = setTimeout(() => http.server.closeAllConnections(), lingerMs)
         await http.close()
         clearTimeout(lingering)
+        shared?.close()
         await upstream.close()
         await billing.close()
+        await models.close()
         await db.close()
+        metrics.close()
       })()
       return closing
     },

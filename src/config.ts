@@ -90,6 +90,8 @@ function isWritable(file: string): boolean {
 }
 
 const milliseconds = integer(1, 3_600_000)
+/** 0: no limit. */
+const rateLimit = integer(0, 1_000_000)
 
 /** Shortest service key and production secret that is accepted, in characters. */
 export const secretCharsMin = 32
@@ -118,6 +120,7 @@ const schema = z
     DEFAULT_MODEL: z.string().optional(),
     FALLBACK_MODEL: z.string().optional(),
     EMERGENCY_FALLBACK_MODEL: z.string().optional(),
+    PREMIUM_MODEL: z.string().optional(),
     ALLOWED_MODELS: list.default([]),
     USE_FREE_MODELS_ONLY: flag.default(false),
     MAX_TOKENS: integer(1, 1_000_000).default(1000),
@@ -129,6 +132,8 @@ const schema = z
       .default(0.7),
     UPSTREAM_CONNECT_TIMEOUT_MS: milliseconds.default(5_000),
     UPSTREAM_FIRST_TEXT_TIMEOUT_MS: milliseconds.default(45_000),
+    UPSTREAM_RETRY_MS: milliseconds.default(600),
+    UPSTREAM_FALLBACK_AFTER_MS: milliseconds.default(20_000),
     UPSTREAM_IDLE_TIMEOUT_MS: milliseconds.default(60_000),
     UPSTREAM_TOTAL_TIMEOUT_MS: milliseconds.default(600_000),
 
@@ -146,6 +151,12 @@ const schema = z
     MAX_MESSAGE_LENGTH: integer(1, 200_000).default(4000),
     MAX_CONVERSATION_HISTORY_TOKENS: integer(100, 2_000_000).default(6000),
     RATE_LIMIT_RUNNING_GENERATIONS: integer(1, 10_000).default(3),
+    RATE_LIMIT_MESSAGES_PER_HOUR: rateLimit.default(200),
+    RATE_LIMIT_CONVERSATIONS_PER_DAY: rateLimit.default(100),
+    RATE_LIMIT_FREE_GENERATIONS_PER_MINUTE: rateLimit.default(20),
+    RATE_LIMIT_BAD_TOKENS_PER_MINUTE: rateLimit.default(300),
+    REDIS_URL: url('redis:', 'rediss:').optional(),
+    REDIS_KEY_PREFIX: z.string().default('rivulet:'),
 
     LOG_LEVEL: z
       .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'must be a pino level or silent')
@@ -161,6 +172,7 @@ const schema = z
     TRUSTED_PROXIES: list
       .refine((proxies) => proxies.every(isNetwork), 'must be addresses or networks such as 10.0.0.0/8')
       .default([]),
+    ENABLE_METRICS: flag.default(true),
     JOURNAL_FLUSH_MS: integer(10, 1_000).default(100),
     JOURNAL_STALL_MS: integer(1_000, 600_000).default(10_000),
     SHUTDOWN_GRACE_MS: integer(0, 600_000).default(10_000),
@@ -226,6 +238,15 @@ function withOlderNames(env: Record<string, string>): Record<string, string> {
     database.password = encodeURIComponent(env['DB_PASSWORD'] ?? '')
     database.pathname = `/${encodeURIComponent(env['DB_NAME'] ?? 'postgres')}`
     named['DATABASE_URL'] = database.href
+  }
+  // Only where a host is named: Kubernetes sets a REDIS_PORT of its own beside a service called redis.
+  if (env['REDIS_URL'] === undefined && env['REDIS_HOST'] !== undefined) {
+    const host = isIP(env['REDIS_HOST']) === 6 ? `[${env['REDIS_HOST']}]` : env['REDIS_HOST']
+    const port = env['REDIS_PORT'] ?? '6379'
+    if (!/^\d{1,5}$/.test(port)) throw new ConfigError(['REDIS_PORT: must be a whole number from 1 to 65535'])
+    const password = env['REDIS_PASSWORD']
+    const credentials = password === undefined ? '' : `:${encodeURIComponent(password)}@`
+    named['REDIS_URL'] = `redis://${credentials}${host}:${port}`
   }
   const origins = env['CORS_ORIGINS'] ?? env['CORS_ORIGIN'] ?? env['FRONTEND_URL']
   if (origins !== undefined) named['CORS_ORIGINS'] = origins

@@ -33,6 +33,7 @@ const catalogue = {
   database_unavailable: [503, 'Database not available'],
   keys_unavailable: [503, 'Token keys not available'],
   service_scope_closed: [503, 'Service scope is closed'],
+  overloaded: [503, 'Overloaded'],
   shutting_down: [503, 'Shutting down'],
   request_timeout: [408, 'Request took too long to arrive'],
   upstream_timeout: [504, 'The model took too long'],

@@ -47,12 +47,21 @@ it.each([
     { DATABASE_URL: 'postgres://a%40b@db:5432/chat' },
   ],
   [
+    'older names of Redis',
+    { REDIS_HOST: '::1', REDIS_PASSWORD: 'a@b:/' },
+    { REDIS_URL: 'redis://:a%40b%3A%2F@[::1]:6379' },
+  ],
+  [
     'half of the older names',
     { DB_NAME: 'chat' },
     { DATABASE_URL: 'postgres://postgres@localhost:5432/chat' },
   ],
 ])('takes %s', (_, env, expected) => {
   expect(loadConfig(env as Record<string, string>)).toMatchObject(expected)
+})
+
+it('leaves alone the REDIS_PORT that Kubernetes sets for a service called redis', () => {
+  expect(loadConfig({ REDIS_PORT: 'tcp://10.0.0.1:6379' }).REDIS_URL).toBeUndefined()
 })
 
 it('refuses in production what is embedded, short or known', () => {

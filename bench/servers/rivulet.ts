@@ -5,7 +5,14 @@ import { loadConfig } from '../../src/config.ts'
 import { createLogger } from '../../src/logging.ts'
 import { tellPort } from '../probe.ts'
 
-const config = loadConfig({ ...process.env, RATE_LIMIT_RUNNING_GENERATIONS: '1000' })
+const config = loadConfig({
+  ...process.env,
+  // Never reached, and counted all the same: that is part of what a request costs.
+  RATE_LIMIT_MESSAGES_PER_HOUR: '1000000',
+  RATE_LIMIT_CONVERSATIONS_PER_DAY: '1000000',
+  RATE_LIMIT_FREE_GENERATIONS_PER_MINUTE: '1000000',
+  RATE_LIMIT_RUNNING_GENERATIONS: '1000',
+})
 const secret = process.env['BENCH_SECRET'] ?? ''
 const app = await createApp(
   config,

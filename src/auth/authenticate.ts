@@ -22,6 +22,8 @@ declare module 'fastify' {
     requireUser: (request: FastifyRequest) => Promise<void>
     /** onRequest hook: the caller is another service. */
     requireService: (request: FastifyRequest) => Promise<void>
+    /** The caller, by whatever proves it; a failure counts against the address. */
+    admit: (request: FastifyRequest, prove: () => Promise<Caller>) => Promise<void>
   }
 }
 
@@ -29,15 +31,36 @@ declare module 'fastify' {
 const closedRetryS = 60
 
 export const authenticate = fastifyPlugin(
-  async (app, options: { verifier: TokenVerifier; isServiceKey: ServiceKeyCheck }) => {
-    const { verifier, isServiceKey } = options
+  async (
+    app,
+    options: {
+      verifier: TokenVerifier
+      isServiceKey: ServiceKeyCheck
+      /** Of a request whose sender is not known. @throws AppError rate_limited where there are too many. */
+      countFailure: (request: FastifyRequest) => Promise<void>
+    },
+  ) => {
+    const { verifier, isServiceKey, countFailure } = options
     app.decorateRequest('caller', null)
-    app.decorate('requireUser', async (request: FastifyRequest) => {
-      const credential = bearer(request)
-      if (isServiceKey(credential) === true)
-        throw new AppError('forbidden', { detail: 'This route answers users, not services.' })
-      request.caller = await verifier.verify(credential)
-    })
+
+    async function admit(request: FastifyRequest, prove: () => Promise<Caller>): Promise<void> {
+      try {
+        request.caller = await prove()
+      } catch (error) {
+        if (error instanceof AppError && error.code === 'unauthorized') await countFailure(request)
+        throw error
+      }
+    }
+
+    app.decorate('admit', admit)
+    app.decorate('requireUser', (request: FastifyRequest) =>
+      admit(request, async () => {
+        const credential = bearer(request)
+        if (isServiceKey(credential) === true)
+          throw new AppError('forbidden', { detail: 'This route answers users, not services.' })
+        return verifier.verify(credential)
+      }),
+    )
     app.decorate('requireService', async (request: FastifyRequest) => {
       // Whoever asks and with whatever: without a key there is nobody to let in.
       if (isServiceKey('') === undefined)
@@ -45,12 +68,12 @@ export const authenticate = fastifyPlugin(
           detail: 'This server has no service key, or one that is too short.',
           retryAfter: closedRetryS,
         })
-      const credential = bearer(request)
-      if (isServiceKey(credential) !== true) {
+      await admit(request, async () => {
+        const credential = bearer(request)
+        if (isServiceKey(credential) === true) return { kind: 'service' }
         await verifier.verify(credential)
         throw new AppError('forbidden', { detail: 'This route answers services, not users.' })
-      }
-      request.caller = { kind: 'service' }
+      })
     })
   },
   { name: 'authenticate' },

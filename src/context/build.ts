@@ -1,37 +1,174 @@
 /**
  * Door of context: a path of messages → what a model is sent.
  *
- * The system prompt, then the newest messages of the path that fit the budget, oldest first. The newest one is
- * always sent. Answers without text (failed before their first word) are left out.
+ * First the system part: the prompt, the conversation's context data within a fence, and a line where earlier messages
+ * are left out. Then the newest messages of the path that fit the budget, oldest first. The newest question is always
+ * sent, whole, also where it alone is over the budget: a cut question would be answered wrongly, and an upstream that
+ * cannot take it says so.
+ *
+ * Promises, for whatever a path holds: after the system part roles alternate, a user's message comes first and last,
+ * and none is empty. Chat templates and several providers refuse anything else.
  */
 import type { ContextType } from '../conversations/schemas.ts'
 import type { UpstreamMessage } from '../upstream/openrouter.ts'
-import { systemPrompt } from './prompts.ts'
-import { bytesPerToken, estimateTokens } from './tokens.ts'
+import { fence, printData, withoutControlTokens } from './fence.ts'
+import {
+  dataCut,
+  dataIntroduction,
+  dataLeftOut,
+  pathLeftOut,
+  promptVersion,
+  standIns,
+  systemPrompt,
+} from './prompts.ts'
+import { estimateTokens, messageOverheadTokens, windowShare } from './tokens.ts'
 
-export { estimateTokens } from './tokens.ts'
+export { estimateTokens, messageOverheadTokens } from './tokens.ts'
 
 export interface PathMessage {
   role: 'user' | 'assistant' | 'system'
   content: string
+  /** As counted; null or absent: not yet. */
+  tokens?: number | null
+  /** When it was written, RFC 3339. */
+  createdAt?: string
+  /** Nothing lies above it. Absent: not known, and taken for true. */
+  isRoot?: boolean
 }
 
-/** Bytes of a path that are worth reading for a budget of tokens. */
-export const pathBytesMax = (tokensMax: number): number => tokensMax * bytesPerToken
+export interface ContextOptions {
+  contextType: ContextType
+  isFreeModel: boolean
+  /** Of everything that is sent. */
+  tokensMax: number
+  /** What the model takes, its answer included, in tokens of its own. Absent: not known. */
+  windowTokens?: number | undefined
+  /** What of the window is kept for the answer. */
+  answerTokensMax?: number | undefined
+  /** The conversation's own; it is the user's, or another service's. */
+  contextData?: Readonly<Record<string, unknown>> | undefined
+  /** Of the budget, 0 to 1: smaller where an upstream has said that all of it is too long. */
+  share?: number | undefined
+}
+
+export interface Context {
+  messages: UpstreamMessage[]
+  /** Which text the system part begins with. */
+  promptVersion: string
+  /** Of all messages, as far as counted, else estimated. */
+  promptTokens: number
+  /** Earlier messages were. */
+  isPathCut: boolean
+}
+
+/** What a token weighs where a path is read, bytes. Few languages have more: too much is read rather than too little. */
+export const pathBytesPerToken = 8
+
+/** Weight of a path that is worth reading for a budget of tokens: `readPathTexts` weighs each message. */
+export const pathBytesMax = (tokensMax: number): number => Math.ceil(tokensMax * pathBytesPerToken)
+
+/** Context data may take this much of the budget. */
+const dataShare = 0.25
+/** With less room than this it would say nothing, tokens. */
+const dataTokensMin = 24
+/** More characters than this never come to one token, on average, in JSON. */
+const dataCharsPerToken = 5
+
+/** To tell that a path was cut, at most. */
+const cutTokens =
+  estimateTokens(pathLeftOut(new Date(0).toISOString())) +
+  estimateTokens(standIns.leftOut) +
+  messageOverheadTokens
 
 /** @param path newest first, as it is walked from a leaf to its root. */
-export function buildContext(
-  path: readonly PathMessage[],
-  options: { contextType: ContextType; isFreeModel: boolean; tokensMax: number },
-): UpstreamMessage[] {
-  const system = systemPrompt(options.contextType, options)
-  let tokensLeft = options.tokensMax - estimateTokens(system)
-  const chosen: UpstreamMessage[] = []
-  for (const { role, content } of path) {
-    if (content === '') continue
-    tokensLeft -= estimateTokens(content)
-    if (tokensLeft < 0 && chosen.length > 0) break
-    chosen.push({ role, content })
+export function composeContext(path: readonly PathMessage[], options: ContextOptions): Context {
+  const prompt = systemPrompt(options.contextType, options)
+  const candidates = path.filter(({ content }) => content.trim() !== '').map(weigh)
+  const newest = candidates.slice(0, candidates.findIndex(({ role }) => role !== 'assistant') + 1)
+  let tokens = estimateTokens(prompt) + sum(newest)
+  const budget = budgetOf(options)
+  const data = fitData(options.contextData, Math.min(budget * dataShare, budget - tokens))
+  tokens += data.tokens
+
+  const isWhole = path.at(-1)?.isRoot !== false
+  const rest = candidates.slice(newest.length)
+  let older = fit(rest, budget - tokens)
+  const isPathCut = !isWhole || older.length < rest.length
+  if (isPathCut) {
+    tokens += cutTokens
+    older = fit(rest, budget - tokens)
   }
-  return [{ role: 'system', content: system }, ...chosen.reverse()]
+
+  const chosen = [...newest, ...older]
+  const system = [prompt, ...data.paragraphs]
+  if (isPathCut) system.push(pathLeftOut(chosen.at(-1)?.createdAt))
+  const turns = alternate(chosen.toReversed(), isPathCut)
+  return {
+    messages: [{ role: 'system', content: system.join('\n\n') }, ...turns],
+    promptVersion: promptVersion(options.contextType, options),
+    promptTokens: tokens + sum(older),
+    isPathCut,
+  }
+}
+
+/** The messages alone. */
+export const buildContext = (path: readonly PathMessage[], options: ContextOptions): UpstreamMessage[] =>
+  composeContext(path, options).messages
+
+function budgetOf({ tokensMax, windowTokens, answerTokensMax = 0, share = 1 }: ContextOptions): number {
+  const window = windowTokens === undefined ? Infinity : (windowTokens - answerTokensMax) * windowShare
+  return Math.floor(Math.min(tokensMax, window) * share)
+}
+
+interface Candidate extends PathMessage {
+  /** With what a template puts around it. */
+  cost: number
+}
+
+const weigh = (message: PathMessage): Candidate => ({
+  ...message,
+  cost: (message.tokens ?? estimateTokens(message.content)) + messageOverheadTokens,
+})
+
+const sum = (messages: readonly Candidate[]): number => messages.reduce((total, { cost }) => total + cost, 0)
+
+/** As many from the first on as fit: a path with holes would not be one. */
+function fit(messages: readonly Candidate[], tokensMax: number): readonly Candidate[] {
+  let tokensLeft = tokensMax
+  const end = messages.findIndex(({ cost }) => (tokensLeft -= cost) < 0)
+  return end === -1 ? messages : messages.slice(0, end)
+}
+
+function fitData(
+  data: Readonly<Record<string, unknown>> = {},
+  tokensMax: number,
+): { paragraphs: string[]; tokens: number } {
+  if (Object.keys(data).length === 0) return { paragraphs: [], tokens: 0 }
+  const around = estimateTokens(`${dataIntroduction}${fence('context_data', '')}${dataCut}`)
+  const room = tokensMax - around
+  if (room < dataTokensMin) return { paragraphs: [dataLeftOut], tokens: estimateTokens(dataLeftOut) }
+  let printed = printData(data, room * dataCharsPerToken)
+  // Escapes and numbers are denser than words: what is too much is cut by as much as it is too long, until it fits.
+  for (let tokens = estimateTokens(printed.text); tokens > room; tokens = estimateTokens(printed.text))
+    printed = printData(data, Math.floor((printed.text.length * room) / tokens) - 1)
+  const paragraphs = [`${dataIntroduction}\n${fence('context_data', printed.text)}`]
+  if (printed.cut) paragraphs.push(dataCut)
+  return { paragraphs, tokens: around + estimateTokens(printed.text) }
+}
+
+/** Neighbours of one role become one message. What is stored as the system's has no more rights here than a user's. */
+function alternate(path: readonly PathMessage[], isPathCut: boolean): UpstreamMessage[] {
+  const turns: { role: 'user' | 'assistant'; texts: string[] }[] = []
+  for (const message of path) {
+    const role = message.role === 'assistant' ? 'assistant' : 'user'
+    const content = withoutControlTokens(message.content)
+    const last = turns.at(-1)
+    if (last?.role !== role) turns.push({ role, texts: [content] })
+    // Sent again after an answer without a word: that is one question.
+    else if (last.texts.at(-1) !== content) last.texts.push(content)
+  }
+  if (turns[0]?.role !== 'user')
+    turns.unshift({ role: 'user', texts: [isPathCut ? standIns.leftOut : standIns.opening] })
+  if (turns.at(-1)?.role !== 'user') turns.push({ role: 'user', texts: [standIns.goOn] })
+  return turns.map(({ role, texts }) => ({ role, content: texts.join('\n\n') }))
 }

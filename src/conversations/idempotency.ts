@@ -4,8 +4,9 @@
  * The claim comes first: a second request with the same key waits at this statement until the first one has been
  * committed or rolled back, and then finds what it made, or nothing.
  */
+import { randomUUID } from 'node:crypto'
 import { sql } from '../db/sql.ts'
-import type { Caller, Tx } from '../db/database.ts'
+import type { Caller, Transactions, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Idempotency } from '../http/idempotency.ts'
 
@@ -40,6 +41,31 @@ export async function claimKey(
   if (claimed.length > 0) return
   const earlier = await findClaim(tx, caller, idempotency)
   if (earlier !== undefined) throw new AlreadyDone(earlier)
+}
+
+/**
+ * Was this very request accepted before? One that is being stored at this moment is waited for.
+ *
+ * @throws AppError idempotency_key_reused.
+ */
+export async function wasDone(
+  transactions: Transactions,
+  caller: Caller,
+  idempotency: Idempotency | undefined,
+): Promise<boolean> {
+  if (idempotency === undefined) return false
+  // Claimed to be let go again: the claim is what waits for another one.
+  const neverStored = new Error('nothing is claimed')
+  try {
+    return await transactions.asCaller(caller, async (tx) => {
+      await claimKey(tx, caller, idempotency, { conversationId: randomUUID(), messageId: null })
+      throw neverStored
+    })
+  } catch (error) {
+    if (error === neverStored) return false
+    if (error instanceof AlreadyDone) return true
+    throw error
+  }
 }
 
 /** What was made under this key before. @throws AppError idempotency_key_reused. */

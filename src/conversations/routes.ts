@@ -1,5 +1,5 @@
 /** HTTP of conversations: list, make, read, change, delete, fork; the path and the tree. */
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { v7 as uuidv7 } from 'uuid'
 import { z } from 'zod'
@@ -11,12 +11,13 @@ import { idempotencyOf, type Idempotency } from '../http/idempotency.ts'
 import type { Links } from '../http/links.ts'
 import { decodeCursor, encodeCursor, queryInteger } from '../http/pagination.ts'
 import { conversationParams, idOrMissing } from '../http/params.ts'
+import type { RateLimits } from '../http/rate-limit.ts'
 import { readMessage, readPathUpTo, readTree } from '../messages/queries.ts'
 import { messageSchema } from '../messages/schemas.ts'
 import type { ModelChain } from '../upstream/chain.ts'
 import { deleteConversation } from './delete.ts'
 import { forkConversation } from './fork.ts'
-import { AlreadyDone, claimKey } from './idempotency.ts'
+import { AlreadyDone, claimKey, wasDone } from './idempotency.ts'
 import {
   insertConversation,
   listConversations,
@@ -45,7 +46,13 @@ const cursorFields = z.tuple([cursorTime, z.uuid()])
 
 export async function conversationRoutes(
   instance: FastifyInstance,
-  { db, engine, chain, links }: { db: Database; engine: Engine; chain: ModelChain; links: Links },
+  {
+    db,
+    engine,
+    chain,
+    links,
+    limits,
+  }: { db: Database; engine: Engine; chain: ModelChain; links: Links; limits: RateLimits },
 ): Promise<void> {
   const app = instance.withTypeProvider<ZodTypeProvider>()
   const common = { onRequest: app.requireUser }
@@ -53,6 +60,7 @@ export async function conversationRoutes(
 
   /** Makes a conversation under a new id; a repeated request with the same key gets the one that was made before. */
   async function makeOnce(
+    request: FastifyRequest,
     caller: UserCaller,
     reply: FastifyReply,
     idempotency: Idempotency | undefined,
@@ -64,17 +72,23 @@ export async function conversationRoutes(
       if (conversation === undefined) throw missing()
       return conversation
     }
-    const conversation = await db
-      .asCaller(caller, async (tx) => {
-        await claimKey(tx, caller, idempotency, { conversationId: id, messageId: null })
-        await make(tx, id)
-        return read(tx, id)
-      })
-      .catch((error: unknown) => {
-        if (!(error instanceof AlreadyDone)) throw error
-        void reply.header('idempotent-replay', 'true')
-        return db.asCaller(caller, (tx) => read(tx, error.claimed.conversationId))
-      })
+    const act = () =>
+      db
+        .asCaller(caller, async (tx) => {
+          await claimKey(tx, caller, idempotency, { conversationId: id, messageId: null })
+          await make(tx, id)
+          return read(tx, id)
+        })
+        .catch((error: unknown) => {
+          if (!(error instanceof AlreadyDone)) throw error
+          void reply.header('idempotent-replay', 'true')
+          return db.asCaller(caller, (tx) => read(tx, error.claimed.conversationId))
+        })
+    const conversation = await limits.within(request, reply, ['conversations'], {
+      act,
+      counts: (made) => made.id === id,
+      repeats: () => wasDone(db, caller, idempotency),
+    })
     return reply.code(201).header('location', links.conversation(conversation.id)).send(conversation)
   }
 
@@ -137,7 +151,7 @@ export async function conversationRoutes(
       const { title, context_type, context_data, metadata, model } = request.body
       if (model !== undefined) chain.assertAllowed(model, caller.tier)
       const idempotency = idempotencyOf(request, ['conversation', request.body])
-      return makeOnce(caller, reply, idempotency, async (tx, id) => {
+      return makeOnce(request, caller, reply, idempotency, async (tx, id) => {
         await insertConversation(tx, {
           id,
           userId: caller.userId,
@@ -277,7 +291,7 @@ export async function conversationRoutes(
       const { message_id, title } = request.body
       const caller = userOf(request)
       const idempotency = idempotencyOf(request, ['fork', id, request.body])
-      return makeOnce(caller, reply, idempotency, (tx, forkId) =>
+      return makeOnce(request, caller, reply, idempotency, (tx, forkId) =>
         forkConversation(tx, caller, { id, messageId: message_id, forkId, title }, links),
       )
     },

@@ -28,6 +28,7 @@ export interface Database extends Transactions {
   state(): 'ready' | 'opening' | 'breached'
   /** Round trip in ms. @throws when there is no answer within `timeoutMs`. */
   ping(timeoutMs: number): Promise<number>
+  connections(): { pool: 'requests' | 'settling'; open: number; idle: number; waiting: number }[]
   close(): Promise<void>
 }
 
@@ -106,6 +107,10 @@ export function createDatabase(options: {
       }
       return performance.now() - startedAt
     },
+    connections: () => [
+      { pool: 'requests', ...pool.counts() },
+      { pool: 'settling', ...settlingPool.counts() },
+    ],
     async close() {
       await Promise.all([pool.close(), settlingPool.close()])
     },

@@ -23,6 +23,8 @@ export interface Connection {
 export interface Pool {
   /** @throws where no connection can be had within `withinMs`. */
   lease(): Promise<Connection>
+  /** Connections that are open, those of them that are idle, and who waits for one. */
+  counts(): { open: number; idle: number; waiting: number }
   close(): Promise<void>
 }
 
@@ -77,6 +79,7 @@ export function createPool({ url, max, withinMs, settings = {} }: PoolOptions): 
         },
       }
     },
+    counts: () => ({ open: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
     close: () => pool.end(),
   }
 }

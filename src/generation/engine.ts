@@ -29,6 +29,7 @@ export interface Engine {
     messageId: string
   }): Promise<void>
   find(generationId: string): Generation | undefined
+  running(): number
   /** Lets running generations finish for `graceMs`, then settles the rest as interrupted. */
   drain(graceMs: number): Promise<void>
 }
@@ -52,7 +53,7 @@ export function createEngine(deps: RunDeps): Engine {
           event: 'generation_started',
           generationId: spec.id,
           conversationId: spec.conversationId,
-          model: spec.request.model,
+          model: spec.order.models[0],
         },
         'generation started',
       )
@@ -69,6 +70,7 @@ export function createEngine(deps: RunDeps): Engine {
       return abandoned.finally(() => abandoning.delete(abandoned))
     },
     find: (generationId) => generations.get(generationId),
+    running: () => generations.size,
     async drain(graceMs) {
       draining = true
       const all = () => Promise.allSettled([...generations.values()].map(({ settled }) => settled))

@@ -15,6 +15,14 @@ export type TerminalEvent =
   | { type: 'complete'; message: Message; usage: Usage | null }
   | { type: 'error'; error: FrameError; message: Message }
 
+/** Before the first text another model is asked; or nothing has been said for a while. */
+export interface StatusEvent {
+  type: 'status'
+  state: 'waiting' | 'fallback'
+  model: string
+  detail: string
+}
+
 export type LogEvent =
   | { type: 'user_message'; message: Message }
   | {
@@ -26,6 +34,7 @@ export type LogEvent =
     }
   | { type: 'snapshot'; message: Message }
   | TextEvent
+  | StatusEvent
   | TerminalEvent
 
 export const isTerminal = (event: LogEvent): event is TerminalEvent =>

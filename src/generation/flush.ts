@@ -6,6 +6,8 @@ export interface UpstreamNote {
   /** Null: it has begun, and has not told its id. */
   upstreamId: string | null
   promptTokens: number
+  /** Which one answers by now. */
+  model: string
 }
 
 /** Events of one generation, as a JSON array. */
@@ -73,7 +75,8 @@ export function flushStatement(
       update chat.generations g set heartbeat_at = now(),
         upstream_id = coalesce((select news from noted)->g.id::text->>'upstreamId', g.upstream_id),
         prompt_tokens_estimate = coalesce(
-          ((select news from noted)->g.id::text->>'promptTokens')::int, g.prompt_tokens_estimate)
+          ((select news from noted)->g.id::text->>'promptTokens')::int, g.prompt_tokens_estimate),
+        model = coalesce((select news from noted)->g.id::text->>'model', g.model)
       from held where g.id = held.id
       returning g.id
     )

@@ -37,6 +37,8 @@ export interface Journal {
     tell: (verdict: JournalVerdict) => void
     note: () => UpstreamNote | undefined
   }): JournalEntry
+  /** Age of the oldest event that is not stored, ms; at most a flush's distance too high. */
+  lagMs(): number
 }
 
 export interface JournalEntry {
@@ -73,6 +75,7 @@ interface Entry {
   storedSeq: number
   /** When the oldest event that is not stored was first seen by a flush. */
   waitingSinceMs: number | undefined
+  openedAtMs: number
   told: boolean
 }
 
@@ -99,6 +102,7 @@ export function createJournal(options: JournalOptions): Journal {
   let failures = 0
   let controlledAtMs = 0
   let acknowledgedAtMs = nowMs()
+  let collectedAtMs = -Infinity
 
   function schedule(): void {
     // One that is in flight schedules the next: two at once would store the same events as different batches.
@@ -142,6 +146,7 @@ export function createJournal(options: JournalOptions): Journal {
 
   /** The events since each generation's last stored one; for those in an unacknowledged batch, that batch again. */
   function collect(): Piece[] {
+    collectedAtMs = nowMs()
     const again = new Map(unacknowledged.map((piece) => [piece.entry.id, piece]))
     unacknowledged = []
     const pieces: Piece[] = []
@@ -187,7 +192,8 @@ export function createJournal(options: JournalOptions): Journal {
       const entry = entries.get(id)
       const note = entry?.note()
       if (entry === undefined || note === undefined) continue
-      if (note.upstreamId !== entry.storedNote?.upstreamId) found.push({ entry, note })
+      const stored = entry.storedNote
+      if (note.upstreamId !== stored?.upstreamId || note.model !== stored.model) found.push({ entry, note })
     }
     return found
   }
@@ -225,6 +231,7 @@ export function createJournal(options: JournalOptions): Journal {
         storedNote: undefined,
         storedSeq: 0,
         waitingSinceMs: undefined,
+        openedAtMs: nowMs(),
         told: false,
       }
       entries.set(id, entry)
@@ -237,6 +244,16 @@ export function createJournal(options: JournalOptions): Journal {
           return entry.storedSeq
         },
       }
+    },
+    lagMs() {
+      const now = nowMs()
+      let oldestMs = now
+      for (const { log: generationLog, storedSeq, waitingSinceMs, openedAtMs } of entries.values()) {
+        if (generationLog.head() <= storedSeq) continue
+        // What no flush has seen yet came after the last one looked.
+        oldestMs = Math.min(oldestMs, waitingSinceMs ?? Math.max(collectedAtMs, openedAtMs))
+      }
+      return now - oldestMs
     },
   }
 }

@@ -11,7 +11,7 @@ import type { Transactions, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Logger } from '../logging.ts'
 import { settleMessage } from '../messages/queries.ts'
-import { isFreeModel } from '../upstream/chain.ts'
+import { isFreeModel } from '../upstream/models.ts'
 import { recordUsage } from '../usage/reconcile.ts'
 import type { StoredTerminal } from './mirror.ts'
 

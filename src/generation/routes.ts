@@ -39,7 +39,7 @@ export async function generationRoutes(
         if (request.headers.authorization !== undefined || typeof ticket !== 'string')
           return app.requireUser(request)
         const { message_id } = request.params as { message_id: string }
-        request.caller = await redeemTicket(db, ticket, `message:${message_id.toLowerCase()}`)
+        await app.admit(request, () => redeemTicket(db, ticket, `message:${message_id.toLowerCase()}`))
       },
       exposeHeadRoute: false,
       schema: {

@@ -5,23 +5,19 @@
  * is first decides the outcome. The terminal event is appended only after its transaction has been committed.
  * Nobody needs to watch: a run knows no viewer.
  */
-import { estimateTokens } from '../context/build.ts'
 import type { Caller, Transactions } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Jobs } from '../jobs/jobs.ts'
 import type { Logger } from '../logging.ts'
 import type { Message, Usage } from '../messages/schemas.ts'
-import { isFreeModel } from '../upstream/chain.ts'
-import {
-  upstreamError,
-  type Upstream,
-  type UpstreamAnswer,
-  type UpstreamRequest,
-} from '../upstream/openrouter.ts'
+import type { AnswerEnd, AskUpstream, Order } from '../upstream/attempts.ts'
+import type { UpstreamAnswer, UpstreamRequest } from '../upstream/openrouter.ts'
+import { promptTokensOf, usageOf } from './accounts.ts'
 import type { FrameError, LogEvent, TerminalEvent } from './events.ts'
 import type { Journal, UpstreamNote } from './journal.ts'
 import { createLog, type Log } from './log.ts'
 import { settlePatiently, type Outcome, type Settlement } from './settle.ts'
+import { createSilence } from './silence.ts'
 
 export interface GenerationSpec {
   id: string
@@ -29,7 +25,7 @@ export interface GenerationSpec {
   conversationId: string
   /** The assistant's message as stored by the turn, still empty. */
   message: Message
-  request: UpstreamRequest
+  order: Order
   question: string
   /** What every viewer is shown first. */
   opening: LogEvent[]
@@ -57,15 +53,31 @@ export type StopReason = 'stopped' | 'interrupted' | 'stalled' | 'lost'
 
 export interface RunDeps {
   journal: Journal
-  upstream: Upstream
+  ask: AskUpstream
+  isFree: (model: string) => boolean
+  /** How long an answer of this model takes, ms, as far as is known. */
+  estimateMs: (model: string) => number | undefined
   transactions: Transactions
   jobs: Pick<Jobs, 'wake'>
   log: Logger
+  /** Told of what has settled. */
+  observe: (settled: SettledGeneration) => void
   nowMs: () => number
 }
 
+/** What figures are made of. */
+export interface SettledGeneration {
+  model: string
+  outcome: Message['status']
+  isFree: boolean
+  /** Undefined: it said nothing. */
+  firstTokenMs: number | undefined
+  durationMs: number
+  usages: Settlement['usages']
+}
+
 export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
-  const { upstream, nowMs } = deps
+  const { nowMs } = deps
   const log = createLog(spec.id)
   const controller = new AbortController()
   const startedAtMs = nowMs()
@@ -74,6 +86,8 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
   let firstTokenAtMs: number | undefined
   let asked: StopReason | undefined
   let heard: Readonly<UpstreamAnswer> | undefined
+  /** Who is being asked, and what. */
+  let request: UpstreamRequest | undefined
   let promptTokens: number | undefined
 
   for (const event of spec.opening) log.append(event)
@@ -84,15 +98,32 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     },
     text(content: string) {
       firstTokenAtMs ??= nowMs()
+      silence.broken()
       pieces.push(content)
       log.append({ type: 'assistant_chunk', content })
     },
     reasoning(content: string) {
+      silence.broken()
       thoughts.push(content)
       log.append({ type: 'reasoning_chunk', content })
     },
     packet: () => log.wake(),
+    switched(model: string, why: AppError) {
+      log.append({ type: 'status', state: 'fallback', model, detail: why.message })
+      log.wake()
+    },
   }
+  const order: Order = {
+    models: spec.order.models,
+    request(model, shorter) {
+      heard = undefined
+      promptTokens = undefined
+      request = spec.order.request(model, shorter)
+      return request
+    },
+  }
+  const askedModel = () => request?.model ?? spec.order.models[0]
+  const silence = createSilence(log, { model: askedModel, nowMs })
 
   const entry = deps.journal.open({
     id: spec.id,
@@ -105,8 +136,9 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
   function note(): UpstreamNote | undefined {
     if (heard?.upstreamId === undefined && firstTokenAtMs === undefined && thoughts.length === 0)
       return undefined
-    promptTokens ??= promptTokensOf(spec.request)
-    return { upstreamId: heard?.upstreamId ?? null, promptTokens }
+    if (request === undefined) return undefined
+    promptTokens ??= promptTokensOf(request)
+    return { upstreamId: heard?.upstreamId ?? null, promptTokens, model: request.model }
   }
 
   function stop(reason: StopReason): void {
@@ -115,12 +147,13 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
   }
 
   async function live(): Promise<Settled> {
-    const end = await pull()
+    const { attempts, ...end } = await pull()
+    silence.over()
     const storedSeq = await entry.leave()
     const content = pieces.join('')
-    // Closed by us before its first word: its prompt had been read, and some providers charge for that.
-    const closedByUs = asked !== undefined || end.error?.code === 'upstream_timeout'
-    const mayBeBilled = asked === 'stopped' || (closedByUs && heard !== undefined)
+    const written = content + thoughts.join('')
+    const answering = attempts.at(-1)
+    const durationMs = nowMs() - startedAtMs
     const settlement: Settlement = {
       caller: spec.caller,
       generationId: spec.id,
@@ -128,11 +161,17 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
       messageId: spec.message.id,
       outcome: end.outcome,
       content,
+      sender: askedModel(),
       metadata: {
-        model: heard?.model ?? spec.request.model,
+        model: heard?.model ?? askedModel(),
+        is_free_model: deps.isFree(askedModel()),
         finish_reason: heard?.finishReason ?? null,
-        processing_time_ms: Math.round(nowMs() - startedAtMs),
+        processing_time_ms: Math.round(durationMs),
         first_token_ms: firstTokenAtMs === undefined ? null : Math.round(firstTokenAtMs - startedAtMs),
+        estimated_response_time_ms: deps.estimateMs(askedModel()) ?? null,
+        fallbacks: attempts
+          .filter((attempt) => attempt !== answering && attempt.error !== undefined)
+          .map(({ model, error, skipped }) => ({ model, error: error?.code, ...(skipped && { skipped }) })),
         ...(thoughts.length > 0 && { reasoning: thoughts.join('') }),
         ...(end.error !== undefined && { error: { code: end.error.code, message: end.error.message } }),
       },
@@ -144,7 +183,10 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
         end.error === undefined ? { type: 'complete' } : { type: 'error', error: frameError(end.error) },
       errorCode: end.error?.code,
       question: spec.question,
-      usage: usageOf(spec.request, content + thoughts.join(''), heard, mayBeBilled),
+      usages: attempts.flatMap(
+        (attempt) =>
+          usageOf(attempt, attempt === answering ? written : '', endedBy(asked), deps.isFree) ?? [],
+      ),
     }
     const { message, error } = await store(deps, settlement, spec.message, end.error)
     const terminal = terminalEvent(message, error)
@@ -158,26 +200,29 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
         outcome: message.status,
         firstTokenMs: settlement.metadata['first_token_ms'],
         durationMs: settlement.metadata['processing_time_ms'],
-        tokens: settlement.usage?.totalTokens,
-        cost: settlement.usage?.cost,
+        tokens: sum(settlement.usages, ({ totalTokens }) => totalTokens),
+        cost: settlement.usages.map(({ cost }) => cost),
         ...(error !== undefined && { err: error }),
       },
       'generation settled',
     )
+    deps.observe({
+      model: askedModel(),
+      outcome: message.status,
+      isFree: deps.isFree(askedModel()),
+      firstTokenMs: firstTokenAtMs === undefined ? undefined : firstTokenAtMs - startedAtMs,
+      durationMs,
+      usages: settlement.usages,
+    })
     return { message, usage: message.usage, error }
   }
 
-  async function pull(): Promise<{ outcome: Outcome; error?: AppError }> {
-    try {
-      const answer = await upstream.stream(spec.request, handlers, controller.signal)
-      if (asked !== undefined) return ended(asked)
-      if (pieces.length === 0) return { outcome: 'failed', error: emptyAnswer(answer) }
-      if (answer.finishReason !== undefined) return { outcome: 'complete' }
-      return { outcome: 'interrupted', error: upstreamError('upstream_error', new Error('stream broke off')) }
-    } catch (error) {
-      if (asked !== undefined) return ended(asked)
-      return { outcome: 'failed', error: error instanceof AppError ? error : internal(error) }
-    }
+  async function pull(): Promise<{ attempts: AnswerEnd['attempts']; outcome: Outcome; error?: AppError }> {
+    const { attempts, answer, error } = await deps.ask(order, handlers, controller.signal)
+    if (asked !== undefined) return { attempts, ...ended(asked) }
+    if (error !== undefined) return { attempts, outcome: 'failed', error }
+    if (answer?.finishReason !== undefined) return { attempts, outcome: 'complete' }
+    return { attempts, outcome: 'interrupted', error: brokenOff() }
   }
 
   const settled = live()
@@ -191,6 +236,9 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     stop,
   }
 }
+
+const endedBy = (asked: StopReason | undefined) =>
+  asked === undefined ? 'by itself' : asked === 'stopped' ? 'stopped' : 'by us'
 
 function ended(asked: StopReason): { outcome: Outcome; error?: AppError } {
   switch (asked) {
@@ -218,59 +266,16 @@ function ended(asked: StopReason): { outcome: Outcome; error?: AppError } {
   }
 }
 
-/** No text is no answer, whatever the finish reason says: shown as a success it would be a lie. */
-function emptyAnswer(answer: UpstreamAnswer): AppError {
-  if (answer.finishReason === 'content_filter')
-    return upstreamError('upstream_refused', new Error('content filter'))
-  return upstreamError(
-    'upstream_error',
-    new Error(`no text, finish reason ${answer.finishReason ?? 'none'}`),
-    1,
-  )
-}
+const brokenOff = () =>
+  new AppError('upstream_error', {
+    detail: 'The model stopped in the middle of its answer.',
+    cause: new Error('stream broke off'),
+  })
 
 const internal = (cause: unknown) => new AppError('internal_error', { cause })
 
-/** What the upstream reported; else an estimate, which is never a free one for a model that is not. */
-function usageOf(
-  request: UpstreamRequest,
-  written: string,
-  answer: UpstreamAnswer | undefined,
-  mayBeBilled: boolean,
-): Settlement['usage'] {
-  const isFree = isFreeModel(request.model)
-  const reported = answer?.usage
-  const model = answer?.model ?? request.model
-  if (reported !== undefined) {
-    const { promptTokens, completionTokens, totalTokens } = reported
-    const cost = reported.cost ?? (isFree ? '0' : null)
-    return {
-      model,
-      promptTokens,
-      completionTokens,
-      totalTokens,
-      cost,
-      isFreeModel: isFree,
-      source: 'reported',
-    }
-  }
-  // Nothing was written and nothing reported: a refusal, a reset, an error page. Nobody charges for those.
-  if (written === '' && !mayBeBilled) return undefined
-  const promptTokens = promptTokensOf(request)
-  const completionTokens = estimateTokens(written)
-  return {
-    model,
-    promptTokens,
-    completionTokens,
-    totalTokens: promptTokens + completionTokens,
-    cost: isFree ? '0' : null,
-    isFreeModel: isFree,
-    source: 'estimated',
-  }
-}
-
-const promptTokensOf = ({ messages }: UpstreamRequest) =>
-  estimateTokens(messages.map(({ content }) => content).join('\n'))
+const sum = <T>(items: readonly T[], figure: (item: T) => number) =>
+  items.reduce((total, item) => total + figure(item), 0)
 
 async function store(
   deps: RunDeps,
@@ -300,7 +305,7 @@ async function store(
       terminal: { type: 'error', error: frameError(told) },
     }
     // What it cost is given up last.
-    for (const end of [bare, { ...bare, usage: undefined, upstreamId: undefined }]) {
+    for (const end of [bare, { ...bare, usages: [], upstreamId: undefined }]) {
       const stored = await settlePatiently(deps, end).catch(() => undefined)
       if (stored?.message !== undefined) return { message: stored.message, error: told }
     }

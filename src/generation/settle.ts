@@ -27,6 +27,8 @@ export interface Settlement {
   messageId: string
   outcome: Outcome
   content: string
+  /** The model that answered, or was asked last. */
+  sender: string | undefined
   metadata: Record<string, unknown>
   upstreamId: string | undefined
   /** The terminal event's number. */
@@ -38,7 +40,10 @@ export interface Settlement {
   errorCode: string | undefined
   /** What the first exchange asked: a title may be made of it. */
   question: string
-  usage: Omit<UsageRow, 'id' | 'userId' | 'conversationId' | 'messageId' | 'generationId'> | undefined
+  /** One for each upstream answer that it took. */
+  usages: readonly (Omit<UsageRow, 'id' | 'userId' | 'conversationId' | 'messageId' | 'generationId'> & {
+    upstreamId: string | undefined
+  })[]
 }
 
 /**
@@ -55,15 +60,16 @@ export async function settle(transactions: Transactions, end: Settlement): Promi
       settleMessage(tx, conversationId, messageId, {
         content: end.content,
         status: end.outcome,
+        sender: end.sender,
         metadata: end.metadata,
       }),
-      end.usage === undefined
-        ? undefined
-        : recordUsage(
-            tx,
-            { id: uuidv7(), userId: caller.userId, conversationId, messageId, generationId, ...end.usage },
-            end.upstreamId,
-          ),
+      ...end.usages.map(({ upstreamId, ...usage }) =>
+        recordUsage(
+          tx,
+          { id: uuidv7(), userId: caller.userId, conversationId, messageId, generationId, ...usage },
+          upstreamId,
+        ),
+      ),
       insertTail(tx, end),
       noteAnswer(tx, conversationId, { question: end.question, answer: end.content }),
       readMessage(tx, conversationId, messageId),
@@ -133,7 +139,7 @@ export async function settlePatiently(
     try {
       const settled = await settle(transactions, end)
       if (settled !== undefined) {
-        if (needsReconciling(end.usage, end.upstreamId)) jobs.wake(reconcileAfterMs)
+        if (end.usages.some((usage) => needsReconciling(usage, usage.upstreamId))) jobs.wake(reconcileAfterMs)
         return { message: settled, ours: true }
       }
       const message = await transactions.asCaller(caller, (tx) => readMessage(tx, conversationId, messageId))
@@ -160,6 +166,7 @@ export async function abandon(
     ...turn,
     outcome: 'interrupted',
     content: '',
+    sender: undefined,
     metadata: {
       error: { code: 'database_unavailable', message: 'The database was lost before this answer began.' },
     },
@@ -173,7 +180,7 @@ export async function abandon(
     },
     errorCode: 'database_unavailable',
     question: '',
-    usage: undefined,
+    usages: [],
   }
   await settlePatiently(deps, end).catch(() => undefined)
 }

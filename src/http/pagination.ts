@@ -3,13 +3,15 @@ import { z } from 'zod'
 import { AppError } from '../errors.ts'
 
 /** A whole number in a query string. Nothing is coerced: "1e3", "" and " 5" are refused. */
-export const queryInteger = (min: number, max: number, fallback: number) =>
+export const wholeNumber = (min: number, max: number) =>
   z
     .string()
     .regex(/^\d{1,9}$/, 'must be a whole number')
     .transform(Number)
     .pipe(z.number().min(min, `must be at least ${min}`).max(max, `must be at most ${max}`))
-    .default(fallback)
+
+export const queryInteger = (min: number, max: number, fallback: number) =>
+  wholeNumber(min, max).default(fallback)
 
 /** @param fields texts without line breaks. */
 export const encodeCursor = (...fields: string[]): string =>

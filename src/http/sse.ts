@@ -22,6 +22,8 @@ export interface SseResponses {
   send(reply: FastifyReply, source: SseSource): FastifyReply
   /** Resolves when every open response has been flushed and closed; destroys what is left after `graceMs`. */
   drain(graceMs: number): Promise<void>
+  /** Open responses. */
+  viewers(): number
 }
 
 /** What a response holds back for a slow socket at most, in bytes; the rest stays in the log. */
@@ -71,6 +73,7 @@ export function createSseResponses(options: SseOptions): SseResponses {
       await Promise.all(entries.map((entry) => entry.done))
       clearTimeout(deadline)
     },
+    viewers: () => open.size,
   }
 }
 

@@ -29,6 +29,8 @@ export interface JobsOptions {
   log: Logger
   /** By kind. Jobs of other kinds are left alone: a newer version of us may know them. */
   handlers: Readonly<Record<string, JobHandler>>
+  /** Told of each that is given up, and was not expected to be. */
+  gaveUp?: () => void
   random?: () => number
   /** Handlers at once in this process. Few: each may want a connection, and so do requests. */
   runningMax?: number
@@ -47,7 +49,7 @@ const deadKeptDays = 30
 const forgetEveryMs = 3_600_000
 
 export function createJobs(options: JobsOptions): Jobs {
-  const { transactions, log, handlers, random = Math.random } = options
+  const { transactions, log, handlers, gaveUp = () => undefined, random = Math.random } = options
   const { runningMax = 4, pollMs = 5_000, timeoutMs = 30_000, leaseMs = 60_000 } = options
   const kinds = Object.keys(handlers)
   const running = new Map<TakenJob, { controller: AbortController; ended: Promise<void> }>()
@@ -64,6 +66,7 @@ export function createJobs(options: JobsOptions): Jobs {
   const deps: PerformDeps = {
     transactions,
     log,
+    gaveUp,
     random,
     timeoutMs,
     stopping: () => stopping,

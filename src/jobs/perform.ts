@@ -13,6 +13,8 @@ import { bury, release, remove, requeue, type TakenJob } from './queries.ts'
 export interface PerformDeps {
   transactions: Transactions
   log: Logger
+  /** It went to the dead list, and somebody should look at it. */
+  gaveUp: () => void
   random: () => number
   /** What an attempt gets. */
   timeoutMs: number
@@ -136,7 +138,7 @@ async function finish(
 }
 
 async function giveUp(
-  { transactions, log }: PerformDeps,
+  { transactions, log, gaveUp }: PerformDeps,
   job: TakenJob,
   why: string,
   expected: boolean,
@@ -144,11 +146,12 @@ async function giveUp(
   const ours = await transactions.asSystem('jobs', (tx) =>
     tx.commit(() => bury(tx, job, why.slice(0, whyCharsMax))),
   )
-  if (ours)
-    log[expected ? 'info' : 'warn'](
-      { event: 'job_dead', ...named(job), attempts: job.attempt, why },
-      'a job was given up',
-    )
+  if (!ours) return
+  if (!expected) gaveUp()
+  log[expected ? 'info' : 'warn'](
+    { event: 'job_dead', ...named(job), attempts: job.attempt, why },
+    'a job was given up',
+  )
 }
 
 const named = ({ id, kind, key }: TakenJob) => ({ jobId: id, kind, key })

@@ -5,15 +5,17 @@ import { buildContext } from '../context/build.ts'
 import type { LockedConversation } from '../conversations/queries.ts'
 import type { Tx } from '../db/database.ts'
 import type { GenerationSpec } from '../generation/engine.ts'
-import { isFreeModel, type ModelChain } from '../upstream/chain.ts'
+import type { Chain, ModelChain } from '../upstream/chain.ts'
 import { messageColumns, messageValues, type NewMessage, type readPathTexts } from './queries.ts'
+import type { Catalogue } from '../upstream/models.ts'
 import type { Message, RegenerateBody } from './schemas.ts'
 
 /** An answer that is about to be generated. */
 export interface Answer {
   generationId: string
   messageId: string
-  model: string
+  /** Who is asked, one after the other until one answers. */
+  models: Chain
   requestedModel: string | null
   params: { temperature: number; max_tokens: number }
   regeneratedFrom: string | undefined
@@ -29,7 +31,12 @@ export function plan(
 ): Answer {
   return {
     ...ids,
-    model: chain.choose({ requested: wish.model, conversationModel: conversation.model, tier: caller.tier }),
+    models: chain.choose({
+      requested: wish.model,
+      conversationModel: conversation.model,
+      contextType: conversation.context_type,
+      tier: caller.tier,
+    }),
     requestedModel: wish.model ?? conversation.model,
     params: {
       temperature: wish.temperature ?? usual.temperature,
@@ -39,18 +46,22 @@ export function plan(
   }
 }
 
-export const answerRow = (answer: Answer, parentId: string): NewMessage => ({
+export const answerRow = (
+  answer: Answer,
+  parentId: string,
+  isFree: (model: string) => boolean,
+): NewMessage => ({
   id: answer.messageId,
   parentId,
   senderType: 'assistant' as const,
-  senderId: answer.model,
+  senderId: answer.models[0],
   content: '',
   contentType: 'text' as const,
   status: 'streaming' as const,
   metadata: {
-    model: answer.model,
+    model: answer.models[0],
     requested_model: answer.requestedModel,
-    is_free_model: isFreeModel(answer.model),
+    is_free_model: isFree(answer.models[0]),
     fallbacks: [],
     generation_params: answer.params,
     ...(answer.regeneratedFrom !== undefined && { regenerated_from: answer.regeneratedFrom }),
@@ -74,15 +85,25 @@ export async function storeTurn(
       insert into chat.messages (${messageColumns}) values ${sql.join(values, sql`, `)}
     ), generating as (
       insert into chat.generations (id, conversation_id, message_id, user_id, status, model, instance_id)
-      values (${answer.generationId}, ${conversationId}, ${row.id}, ${userId}, 'running', ${answer.model}, ${instanceId})
+      values (${answer.generationId}, ${conversationId}, ${row.id}, ${userId}, 'running', ${answer.models[0]}, ${instanceId})
     )
     update chat.conversations set current_message_id = ${row.id}, message_count = message_count + ${rows.length},
       last_message_at = now(), updated_at = now()
     where id = ${conversationId}`)
 }
 
+export interface SpecifyDeps {
+  limits: { historyTokensMax: number }
+  models: Pick<Catalogue, 'isFree' | 'find'>
+  estimateMs: (model: string) => number | undefined
+  pseudonymOf: (caller: UserCaller) => string
+}
+
+/** Half of the budget, after an upstream said that all of it is too long. */
+const shorterShare = 0.5
+
 export function specify(
-  deps: { limits: { historyTokensMax: number }; pseudonymOf: (caller: UserCaller) => string },
+  deps: SpecifyDeps,
   caller: UserCaller,
   conversation: LockedConversation,
   conversationId: string,
@@ -91,23 +112,27 @@ export function specify(
   message: Message,
   userMessage: Message | undefined,
 ): GenerationSpec {
+  const [model] = answer.models
   return {
     id: answer.generationId,
     caller,
     conversationId,
     message,
     question: path[0]?.content ?? '',
-    request: {
-      model: answer.model,
-      messages: buildContext(path, {
-        contextType: conversation.context_type,
-        isFreeModel: isFreeModel(answer.model),
-        tokensMax: deps.limits.historyTokensMax,
+    order: {
+      models: answer.models,
+      request: (model, shorter) => ({
+        model,
+        messages: buildContext(path, {
+          contextType: conversation.context_type,
+          isFreeModel: deps.models.isFree(model),
+          tokensMax: deps.limits.historyTokensMax * (shorter ? shorterShare : 1),
+        }),
+        temperature: answer.params.temperature,
+        maxTokens: answer.params.max_tokens,
+        user: deps.pseudonymOf(caller),
+        sessionId: conversationId,
       }),
-      temperature: answer.params.temperature,
-      maxTokens: answer.params.max_tokens,
-      user: deps.pseudonymOf(caller),
-      sessionId: conversationId,
     },
     opening: [
       ...(userMessage === undefined ? [] : [{ type: 'user_message' as const, message: userMessage }]),
@@ -115,8 +140,8 @@ export function specify(
         type: 'assistant_start',
         message,
         generation_id: answer.generationId,
-        model: answer.model,
-        estimated_response_time_ms: null,
+        model,
+        estimated_response_time_ms: deps.estimateMs(model) ?? null,
       },
     ],
   }

@@ -6,7 +6,9 @@
  * for ever, whatever arrives below it or beside it.
  */
 import { sql, type SQL } from '../db/sql.ts'
+import { messageOverheadTokens, pathBytesPerToken } from '../context/build.ts'
 import type { Tx } from '../db/database.ts'
+import { messageUsage } from '../usage/queries.ts'
 import type { Message, Usage } from './schemas.ts'
 
 interface MessageRow extends Record<string, unknown> {
@@ -40,14 +42,12 @@ const toMessage = (row: MessageRow): Message => ({
   created_at: row.created_at,
 })
 
-/** Of `chat.messages m`. A message's usage is the sum over all upstream answers that it took. */
+/** Of `chat.messages m`. */
 const columns = sql`
   m.id, m.conversation_id, m.parent_message_id, m.sender_type, m.sender_id, m.content, m.content_type, m.status,
   m.metadata, m.created_at,
   case when m.sender_type = 'assistant' then (
-    select json_build_object('prompt_tokens', sum(u.prompt_tokens), 'completion_tokens', sum(u.completion_tokens),
-      'total_tokens', sum(u.total_tokens), 'cost', case when bool_and(u.cost is not null) then sum(u.cost)::text end,
-      'is_free_model', bool_and(u.is_free_model), 'source', min(u.source))
+    select ${messageUsage}
     from chat.usage_tracking u where u.conversation_id = m.conversation_id and u.message_id = m.id having count(*) > 0
   ) end as usage,
   to_json(case when m.parent_message_id is null
@@ -94,7 +94,7 @@ const upwards = (conversationId: string, leaf: string, stepsMax: number): SQL =>
     where path.step < ${stepsMax}
   )`
 
-/** Messages of a path that are read for a context at most: its bytes bound the text, this the rows. */
+/** Messages of a path that are read for a context at most: its weight bounds the text, this the rows. */
 const contextStepsMax = 1_000
 
 /** Longest path that is walked: a bound against a table gone wrong, far beyond any conversation. */
@@ -167,23 +167,44 @@ export async function readTree(tx: Tx, conversationId: string): Promise<Message[
   )
 }
 
-/** Role and text of a path's newest messages, newest first, a little more than `bytesMax` in all: for a context. */
+/** A message of a path, as far as a context needs it. */
+export interface PathText {
+  role: Message['sender_type']
+  content: string
+  /** As counted; null: not yet. */
+  tokens: number | null
+  createdAt: string
+  isRoot: boolean
+}
+
+/**
+ * The newest messages of a path, newest first: the first, and what follows it up to a weight of `bytesMax` in all, so
+ * that no more is read than a budget can take (`pathBytesMax`), however long the path is.
+ *
+ * A counted message weighs by its tokens. One that is not counted yet weighs its bytes, which is less than its tokens
+ * would in nearly every language: whoever has read it decides. The size of a text is known without reading it.
+ */
 export async function readPathTexts(
   tx: Tx,
   conversationId: string,
   leaf: string,
   bytesMax: number,
-): Promise<{ role: Message['sender_type']; content: string }[]> {
-  return tx.execute<{ role: Message['sender_type']; content: string }>(sql`
+): Promise<PathText[]> {
+  const weight = sql`coalesce(m.token_count * ${sql.raw(String(pathBytesPerToken))}, octet_length(m.content))
+    + ${sql.raw(String(pathBytesPerToken * messageOverheadTokens))}`
+  const read = sql`m.parent_message_id, m.sender_type, m.content, m.token_count, m.created_at`
+  return tx.execute<PathText & Record<string, unknown>>(sql`
     with recursive path as (
-      select parent_message_id, sender_type, content, 1 as step, octet_length(content) as bytes
-      from chat.messages where conversation_id = ${conversationId} and id = ${leaf}
+      select ${read}, 1 as step, (${weight})::bigint as bytes
+      from chat.messages m where m.conversation_id = ${conversationId} and m.id = ${leaf}
       union all
-      select m.parent_message_id, m.sender_type, m.content, path.step + 1, path.bytes + octet_length(m.content)
+      select ${read}, path.step + 1, path.bytes + ${weight}
       from path join chat.messages m on m.conversation_id = ${conversationId} and m.id = path.parent_message_id
-      where path.bytes < ${bytesMax} and path.step < ${contextStepsMax}
+      where path.bytes + ${weight} <= ${bytesMax}::bigint and path.step < ${contextStepsMax}
     )
-    select sender_type as role, content from path order by step`)
+    select sender_type as role, content, token_count as tokens, created_at as "createdAt",
+      parent_message_id is null as "isRoot"
+    from path order by step`)
 }
 
 /** The ids of a whole path, root first. */
@@ -218,10 +239,17 @@ export async function settleMessage(
   tx: Tx,
   conversationId: string,
   id: string,
-  end: { content: string; status: Message['status']; metadata: Record<string, unknown> },
+  end: {
+    content: string
+    status: Message['status']
+    /** Who wrote it, where that is known better by now. */
+    sender?: string | undefined
+    metadata: Record<string, unknown>
+  },
 ): Promise<void> {
   await tx.execute(sql`
     update chat.messages set content = ${end.content}, status = ${end.status},
+      sender_id = coalesce(${end.sender ?? null}, sender_id),
       metadata = metadata || ${JSON.stringify(end.metadata)}::jsonb
     where conversation_id = ${conversationId} and id = ${id}`)
 }
@@ -235,9 +263,9 @@ export async function copyPath(
 ): Promise<void> {
   await tx.execute(sql`
     insert into chat.messages (conversation_id, id, user_id, parent_message_id, sender_type, sender_id, content,
-      content_type, status, metadata, created_at)
+      content_type, status, metadata, token_count, created_at)
     select ${to}, copy."newId", m.user_id, copy."newParentId", m.sender_type, m.sender_id, m.content, m.content_type,
-      m.status, m.metadata - 'regenerated_from', m.created_at
+      m.status, m.metadata - 'regenerated_from', m.token_count, m.created_at
     from json_to_recordset(${JSON.stringify(copies)}::json) as copy ("id" uuid, "newId" uuid, "newParentId" uuid)
     join chat.messages m on m.conversation_id = ${from} and m.id = copy.id`)
 }

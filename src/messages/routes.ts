@@ -3,14 +3,17 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { userOf, type UserCaller } from '../auth/authenticate.ts'
+import { wasDone } from '../conversations/idempotency.ts'
 import { readConversation } from '../conversations/queries.ts'
 import type { Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { attach, createViewer, outcomeOf, type ResumeDeps } from '../generation/engine.ts'
-import { idempotencyOf } from '../http/idempotency.ts'
+import { idempotencyOf, type Idempotency } from '../http/idempotency.ts'
 import { queryInteger } from '../http/pagination.ts'
 import { conversationParams, idOrMissing, messageParams } from '../http/params.ts'
+import type { LimitName, RateLimits } from '../http/rate-limit.ts'
 import type { SseResponses } from '../http/sse.ts'
+import { answersFree } from './free.ts'
 import { readMessage, readNewestLeafBelow, readPathAfter, readPathUpTo, type PathPage } from './queries.ts'
 import { messageSchema, regenerateBody, sendBody, usageSchema, type Message } from './schemas.ts'
 import { regenerate, sendMessage, type Turn, type TurnDeps } from './turn.ts'
@@ -34,13 +37,38 @@ export async function messageRoutes(
     turns,
     resume,
     sse,
+    limits,
     contentCharsMax,
-  }: { turns: TurnDeps; resume: ResumeDeps; sse: SseResponses; contentCharsMax: number },
+  }: {
+    turns: TurnDeps
+    resume: ResumeDeps
+    sse: SseResponses
+    limits: RateLimits
+    contentCharsMax: number
+  },
 ): Promise<void> {
   const app = instance.withTypeProvider<ZodTypeProvider>()
   const { db, links } = turns
   const common = { onRequest: app.requireUser }
   const streamNote = 'With `stream: true` or `Accept: text/event-stream` the answer is an event stream.'
+
+  /** A turn as far as the limits allow: what is asked of a free model counts twice. */
+  async function limited(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    wish: { conversationId: string; model: string | undefined },
+    idempotency: Idempotency | undefined,
+    act: () => Promise<Turn>,
+  ): Promise<Turn> {
+    const caller = userOf(request)
+    const names: LimitName[] = ['messages']
+    if (await answersFree(turns, caller, wish)) names.push('free_generations')
+    return limits.within(request, reply, names, {
+      act,
+      counts: (turn) => turn.kind === 'begun',
+      repeats: () => wasDone(db, caller, idempotency),
+    })
+  }
 
   /** A turn as an event stream: its own generation, or the one that an earlier request with the same key began. */
   async function stream(caller: UserCaller, reply: FastifyReply, turn: Turn): Promise<FastifyReply> {
@@ -93,7 +121,10 @@ export async function messageRoutes(
         ['send', id, askedFor(request.body)],
         request.body.client_message_id,
       )
-      const turn = await sendMessage(turns, caller, id, request.body, idempotency)
+      const wish = { conversationId: id, model: request.body.model }
+      const turn = await limited(request, reply, wish, idempotency, () =>
+        sendMessage(turns, caller, id, request.body, idempotency),
+      )
       if (wantsStream(request, request.body)) return stream(caller, reply, turn)
       const { question, message, usage, error } = await outcome(caller, reply, turn)
       const answer = { user_message: found(question), assistant_message: message }
@@ -126,7 +157,10 @@ export async function messageRoutes(
       const messageId = idOrMissing(request.params.message_id, 'message_not_found')
       const caller = userOf(request)
       const idempotency = idempotencyOf(request, ['regenerate', id, messageId, askedFor(request.body)])
-      const turn = await regenerate(turns, caller, id, messageId, request.body, idempotency)
+      const wish = { conversationId: id, model: request.body.model }
+      const turn = await limited(request, reply, wish, idempotency, () =>
+        regenerate(turns, caller, id, messageId, request.body, idempotency),
+      )
       if (wantsStream(request, request.body)) return stream(caller, reply, turn)
       const { message, usage, error } = await outcome(caller, reply, turn)
       const answer = { new_message: message, original_message_id: messageId }

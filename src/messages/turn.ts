@@ -17,13 +17,13 @@ import { requestStop, type Engine, type Generation } from '../generation/engine.
 import type { Idempotency } from '../http/idempotency.ts'
 import type { Links } from '../http/links.ts'
 import type { ModelChain } from '../upstream/chain.ts'
-import { answerRow, plan, specify, storeTurn, type Answer } from './answer.ts'
+import { answerRow, plan, specify, storeTurn, type Answer, type SpecifyDeps } from './answer.ts'
 import { claim, within } from './claim.ts'
 import { readMessage, readPathTexts, readTurn, type NewMessage } from './queries.ts'
 import { persist, type SendQueue } from './queue.ts'
 import type { ActiveGeneration, Message, RegenerateBody, SendBody } from './schemas.ts'
 
-export interface TurnDeps {
+export interface TurnDeps extends SpecifyDeps {
   db: Database
   engine: Engine
   chain: ModelChain
@@ -37,8 +37,6 @@ export interface TurnDeps {
   temperature: number
   /** This process, as its generations name it. */
   instanceId: string
-  /** Under which an upstream knows a user. */
-  pseudonymOf: (caller: UserCaller) => string
 }
 
 /** Regenerating should not say the same again. */
@@ -170,7 +168,7 @@ async function begin(
           conversationId,
           caller.userId,
           question,
-          answerRow(answer, questionId),
+          answerRow(answer, questionId, deps.models.isFree),
           answer,
           deps.instanceId,
         ),

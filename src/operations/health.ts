@@ -37,11 +37,13 @@ export async function healthRoutes(
   instance: FastifyInstance,
   {
     db,
+    redis,
     draining,
     upstreamModelsUrl,
     hide = false,
   }: {
     db: Database
+    redis: { ping(): Promise<void> } | undefined
     draining: () => boolean
     upstreamModelsUrl: string
     /** Left out of the API page: the same routes under another prefix. */
@@ -74,8 +76,9 @@ export async function healthRoutes(
     },
     async (request, reply) => {
       const full = request.query.full === 'true'
-      const [database, openrouter] = await Promise.all([
+      const [database, shared, openrouter] = await Promise.all([
         databaseStatus(),
+        redis === undefined ? undefined : measure(() => redis.ping()),
         full
           ? measure(async () => {
               const response = await fetch(upstreamModelsUrl, {
@@ -87,7 +90,7 @@ export async function healthRoutes(
             })
           : undefined,
       ])
-      const degraded = database.status === 'down' || openrouter?.status === 'down'
+      const degraded = [database, shared, openrouter].some((dependency) => dependency?.status === 'down')
       return reply.code(database.status === 'up' ? 200 : 503).send({
         status: degraded ? 'degraded' : 'healthy',
         timestamp: new Date().toISOString(),
@@ -96,9 +99,9 @@ export async function healthRoutes(
         uptime_s: Math.round(process.uptime()),
         dependencies: {
           database,
-          // Neither is used by this version: nothing connects to them, so nothing of them can be down.
+          // Not used by this version: nothing connects to it, so nothing of it can be down.
           rabbitmq: { status: 'not_configured' },
-          redis: { status: 'not_configured' },
+          redis: shared ?? { status: 'not_configured' },
           ...(openrouter !== undefined && { openrouter }),
         },
       })

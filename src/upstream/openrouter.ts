@@ -7,11 +7,8 @@
  */
 import OpenAI, { APIError } from 'openai'
 import { Agent, request as httpRequest, type Dispatcher } from 'undici'
-import { AppError } from '../errors.ts'
 import { createDecoder, parseObject, readError, type Decoded } from './decode.ts'
-import { failureToError, retryAfterOf, upstreamError } from './failures.ts'
-
-export { upstreamError } from './failures.ts'
+import { failureToError, retryAfterOf, transient, UpstreamFailed } from './failures.ts'
 
 /** Longest answer kept, in UTF-16 units. Beyond it the upstream is closed and the answer fails, its text kept. */
 const answerCharsMax = 4 * 1024 * 1024
@@ -60,9 +57,15 @@ export type UpstreamAnswer = Pick<Decoded, 'finishReason' | 'usage' | 'model' | 
 export interface Upstream {
   /**
    * Resolves when the stream has ended, however; check `signal.aborted` before believing that it is complete.
-   * @throws AppError from the upstream's part of the catalogue; text may have been handed over before.
+   * @param firstTextMs instead of the configured time until the first text.
+   * @throws UpstreamFailed; text may have been handed over before.
    */
-  stream(request: UpstreamRequest, handlers: UpstreamHandlers, signal: AbortSignal): Promise<UpstreamAnswer>
+  stream(
+    request: UpstreamRequest,
+    handlers: UpstreamHandlers,
+    signal: AbortSignal,
+    firstTextMs?: number,
+  ): Promise<UpstreamAnswer>
   close(): Promise<void>
 }
 
@@ -118,12 +121,12 @@ export function createUpstream(options: {
   }
 
   return {
-    async stream(request, handlers, signal) {
-      const clock = createClock(timeouts, signal)
+    async stream(request, handlers, signal, firstTextMs = timeouts.firstTextMs) {
+      const clock = createClock({ ...timeouts, firstTextMs }, signal)
       try {
         const response = await open(request, clock.signal)
         const body = bodies.get(response)
-        if (body === undefined) throw upstreamError('upstream_error', new Error('no body'))
+        if (body === undefined) throw transient('upstream_error', new Error('no body'))
         let ended = false
         try {
           const answer = await readStream(response, body, handlers, clock)
@@ -134,7 +137,7 @@ export function createUpstream(options: {
           else body.destroy()
         }
       } catch (error) {
-        throw toAppError(error, clock)
+        throw toFailure(error, clock)
       } finally {
         clock.stop()
       }
@@ -225,8 +228,7 @@ async function readStream(
       handlers.packet()
       // Text behind the end is none of ours, and waiting for a server to close costs the user the terminal frame.
       if (decoded.done || decoded.error !== undefined || decoded.malformed !== undefined) resolve()
-      else if (chars > answerCharsMax)
-        reject(upstreamError('upstream_error', new Error('answer over the cap')))
+      else if (chars > answerCharsMax) reject(transient('upstream_error', new Error('answer over the cap')))
     })
     body.once('end', resolve)
     body.once('close', resolve)
@@ -242,7 +244,7 @@ async function readStream(
   if (decoded.error !== undefined)
     throw failureToError({ status: decoded.error.code, message: decoded.error.message })
   if (decoded.malformed !== undefined)
-    throw upstreamError('upstream_error', new Error(`upstream sent ${decoded.malformed}`))
+    throw transient('upstream_error', new Error(`upstream sent ${decoded.malformed}`))
   return decoded
 }
 
@@ -257,10 +259,10 @@ function letGo(body: Dispatcher.ResponseData['body']): void {
 }
 
 /** 200 with JSON or a page: an error in disguise. */
-function notAStream(type: string, text: string): AppError {
+function notAStream(type: string, text: string): UpstreamFailed {
   const error = parseObject(text)?.['error']
   if (typeof error !== 'object' || error === null)
-    return upstreamError('upstream_error', new Error(`upstream sent ${type} where a stream was asked for`))
+    return transient('upstream_error', new Error(`upstream sent ${type} where a stream was asked for`))
   const { code, message } = readError(error as Record<string, unknown>)
   return failureToError({ status: code, message })
 }
@@ -303,9 +305,10 @@ function createClock(timeouts: UpstreamTimeouts, signal: AbortSignal) {
   }
 }
 
-function toAppError(error: unknown, clock: Clock): AppError {
-  if (error instanceof AppError) return error
-  if (clock.timedOut()) return upstreamError('upstream_timeout', error, 5)
+function toFailure(error: unknown, clock: Clock): UpstreamFailed {
+  if (error instanceof UpstreamFailed) return error
+  if (clock.timedOut())
+    return new UpstreamFailed('upstream_timeout', 'silent', { cause: error, retryAfter: 5 })
   if (error instanceof APIError && typeof error.status === 'number') {
     const headers = error.headers as Headers | undefined
     return failureToError({
@@ -314,6 +317,6 @@ function toAppError(error: unknown, clock: Clock): AppError {
       retryAfter: retryAfterOf((name) => headers?.get(name), Date.now()),
     })
   }
-  if (clock.stopped()) return upstreamError('upstream_error', error)
-  return upstreamError('upstream_unavailable', error, 5)
+  if (clock.stopped()) return transient('upstream_error', error)
+  return transient('upstream_unavailable', error, 5)
 }

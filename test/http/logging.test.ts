@@ -176,7 +176,7 @@ it.each<[what: string, behaviour: Behaviour]>([
   ['in the middle of the answer', errorAfter(2, { error: { message: echo } })],
   ['that is no JSON in the stream', raw([`data: {"choices":[{"delta":{"content":"${canary}"\n\n`])],
 ])('an error of the upstream %s', async (_what, behaviour) => {
-  upstream.script(behaviour)
+  upstream.always(behaviour)
   expect((await send(canary)).status).toBeGreaterThan(499)
   expectClean(/generation_settled/)
 })

@@ -159,7 +159,7 @@ describe('one key', () => {
 
   it('tells a failure again, without asking again', async () => {
     const id = await ann.conversation()
-    service.upstream.script(httpError(503))
+    service.upstream.always(httpError(402))
     const headers = key()
     const first = await ann.request('POST', `/conversations/${id}/messages`, { content: 'x' }, headers)
     const second = await ann.request('POST', `/conversations/${id}/messages`, { content: 'x' }, headers)

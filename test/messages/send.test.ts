@@ -228,6 +228,7 @@ describe('a generation is not a request', () => {
     const statuses = streams.map(({ status }) => status)
     expect(statuses.filter((status) => status === 200)).toHaveLength(1)
     expect(statuses.filter((status) => status === 409)).toHaveLength(19)
+    gate.release(1)
     gate.end()
     await Promise.all(streams.map(({ ended }) => ended))
     expect(service.upstream.requests).toHaveLength(1)

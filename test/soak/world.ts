@@ -7,6 +7,7 @@ import pg from 'pg'
 import { mintToken } from '../../src/auth/tokens.ts'
 import { startDemoModel, type Behaviour, type RecordedRequest } from '../../src/embedded/demo-model.ts'
 import { createClient, type Client } from '../support/client.ts'
+import { unlimited } from '../support/unlimited.ts'
 import type { InstanceSettings } from './instance.ts'
 
 const secret = 'a-secret-of-a-soak-with-more-than-32-characters'
@@ -48,7 +49,7 @@ export interface World {
 }
 
 /** More than any case needs at once. */
-export const soakEnv = { RATE_LIMIT_RUNNING_GENERATIONS: '1000' }
+export const soakEnv = { ...unlimited, RATE_LIMIT_RUNNING_GENERATIONS: '1000' }
 
 /** @param databaseUrl of a migrated database, as its superuser. */
 export async function createWorld(databaseUrl: string): Promise<World> {

@@ -14,6 +14,7 @@ import {
 } from '../../src/embedded/demo-model.ts'
 import { createClient, type Client } from './client.ts'
 import { templateName } from './global-setup.ts'
+import { unlimited } from './unlimited.ts'
 
 export const jwtSecret = 'test-secret-of-at-least-32-characters'
 export const serviceKey = 'test-service-key-of-at-least-32-characters'
@@ -35,6 +36,8 @@ export interface Service {
 export interface ServiceOptions {
   env?: Record<string, string>
   resolved?: Partial<Resolved>
+  /** The default model; the demo one unless said otherwise. */
+  upstreamModel?: string
   /** Collects what is logged, one parsed line each. */
   logs?: Record<string, unknown>[]
 }
@@ -70,7 +73,11 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
       databaseUrl: database.url,
       exclusive: true,
       tokenKeys: { kind: 'secrets', secrets: [jwtSecret] },
-      upstream: { baseUrl: upstream.baseUrl, apiKey: 'test', defaultModel: DEMO_MODEL_ID },
+      upstream: {
+        baseUrl: upstream.baseUrl,
+        apiKey: 'test',
+        defaultModel: options.upstreamModel ?? DEMO_MODEL_ID,
+      },
       pseudonymKey: jwtSecret,
       ...options.resolved,
     },
@@ -103,6 +110,7 @@ export function testConfig(env: Record<string, string> = {}): Config {
     LOG_LEVEL: 'silent',
     ALLOWED_MODELS: `${DEMO_MODEL_ID},${PAID_MODEL_ID}`,
     INTERNAL_SERVICE_KEY: serviceKey,
+    ...unlimited,
     ...env,
   })
 }

@@ -3,10 +3,11 @@ import { pino } from 'pino'
 import { createApp } from '../../src/app.ts'
 import { DEMO_MODEL_ID } from '../../src/embedded/demo-model.ts'
 import { loadConfig } from '../../src/config.ts'
+import { unlimited } from './unlimited.ts'
 
 const [databaseUrl = '', upstream = '', secret = ''] = process.argv.slice(2)
 const app = await createApp(
-  loadConfig({ LOG_LEVEL: 'silent', RATE_LIMIT_RUNNING_GENERATIONS: '50' }),
+  loadConfig({ LOG_LEVEL: 'silent', ...unlimited, RATE_LIMIT_RUNNING_GENERATIONS: '50' }),
   {
     databaseUrl,
     exclusive: false,

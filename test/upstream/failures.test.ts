@@ -10,7 +10,7 @@ let service: Service
 let ann: Client
 
 beforeAll(async () => {
-  service = await startService()
+  service = await startService({ env: { UPSTREAM_RETRY_MS: '1' } })
   ann = await service.as('ann')
 })
 afterAll(() => service.close())
@@ -29,13 +29,16 @@ interface Failure {
   /** how many of the sample's tokens were said before it */
   tokens?: number
   usage?: 'estimated' | 'reported'
+  /** how often the upstream is asked; default: once */
+  calls?: number
 }
 
-const secondsToMidnight = () => 86_400 - (Math.floor(Date.now() / 1000) % 86_400)
 const other400 = { error: { code: 400, message: 'temperature: out of range for Provider X' } }
 const refused = { code: 'upstream_refused', status: 502, retryable: false }
 const failed = { code: 'upstream_error', status: 502, retryable: true }
 const unavailable = { code: 'upstream_unavailable', status: 503, retryable: true }
+/** Said nothing, and may do better in a moment: asked three times. */
+const thrice = { calls: 3 }
 const timedOut = { code: 'upstream_timeout', status: 504, retryable: true }
 const quota = { code: 'upstream_quota', status: 503, retryable: true }
 const kept = { tokens: 3, usage: 'estimated' } as const
@@ -51,6 +54,8 @@ const failures: Failure[] = [
     code: 'context_too_long',
     status: 422,
     retryable: false,
+    // Once more with half of the history.
+    calls: 2,
   },
   {
     name: '400, anything else',
@@ -62,8 +67,8 @@ const failures: Failure[] = [
   { name: '402', behaviour: httpError(402), ...quota },
   { name: '403', behaviour: httpError(403), ...refused },
   { name: '404', behaviour: httpError(404), code: 'upstream_error', status: 502 },
-  { name: '408', behaviour: httpError(408), ...timedOut },
-  { name: '409', behaviour: httpError(409), ...failed },
+  { name: '408', behaviour: httpError(408), ...timedOut, ...thrice },
+  { name: '409', behaviour: httpError(409), ...failed, ...thrice },
   { name: '429 of a provider', behaviour: httpError(429), ...quota, retryAfter: 5 },
   {
     name: '429 with Retry-After',
@@ -71,31 +76,26 @@ const failures: Failure[] = [
     ...quota,
     retryAfter: 17,
   },
-  {
-    name: '429, free quota of the day',
-    behaviour: httpError(429, { freeQuota: 'per-day' }),
-    ...quota,
-    retryAfter: secondsToMidnight(),
-  },
-  { name: '500', behaviour: httpError(500), ...failed },
+  { name: '500', behaviour: httpError(500), ...failed, ...thrice },
   {
     name: '500 with a page',
     behaviour: httpError(500, { body: '<html>nginx at 10.0.0.7</html>' }),
     ...failed,
+    ...thrice,
   },
-  { name: '502', behaviour: httpError(502), ...unavailable },
-  { name: '503', behaviour: httpError(503), ...unavailable },
-  { name: '524', behaviour: httpError(524), ...timedOut },
-  { name: '529', behaviour: httpError(529), ...unavailable },
-  { name: 'a reset', behaviour: demo.reset(), ...unavailable },
-  { name: 'a redirect', behaviour: demo.redirect(), ...failed },
-  { name: '200 with a JSON error', behaviour: demo.jsonError(), ...unavailable },
+  { name: '502', behaviour: httpError(502), ...unavailable, ...thrice },
+  { name: '503', behaviour: httpError(503), ...unavailable, ...thrice },
+  { name: '524', behaviour: httpError(524), ...timedOut, ...thrice },
+  { name: '529', behaviour: httpError(529), ...unavailable, ...thrice },
+  { name: 'a reset', behaviour: demo.reset(), ...unavailable, ...thrice },
+  { name: 'a redirect', behaviour: demo.redirect(), ...failed, retryable: false },
+  { name: '200 with a JSON error', behaviour: demo.jsonError(), ...unavailable, ...thrice },
   { name: '200 with a JSON error of 401', behaviour: demo.jsonError({ code: 401 }), ...refused },
-  { name: '200 with a page', behaviour: demo.htmlPage(), ...failed },
-  { name: '200 with nothing', behaviour: demo.empty(), ...failed },
-  { name: 'no JSON before the text', behaviour: malformedAfter(0), ...failed },
+  { name: '200 with a page', behaviour: demo.htmlPage(), ...failed, ...thrice },
+  { name: '200 with nothing', behaviour: demo.empty(), ...failed, ...thrice },
+  { name: 'no JSON before the text', behaviour: malformedAfter(0), ...failed, ...thrice },
   { name: 'no JSON in the text', behaviour: malformedAfter(3), ...failed, ...kept },
-  { name: 'an error before the text', behaviour: errorAfter(0), ...unavailable },
+  { name: 'an error before the text', behaviour: errorAfter(0), ...unavailable, ...thrice },
   { name: 'an error in the text', behaviour: errorAfter(3), ...unavailable, ...kept },
   {
     name: 'an error with choices: []',
@@ -115,9 +115,9 @@ const failures: Failure[] = [
     ...failed,
     ...kept,
   },
-  { name: 'a cut before the text', behaviour: cutAfter(0), ...unavailable },
+  { name: 'a cut before the text', behaviour: cutAfter(0), ...unavailable, ...thrice },
   { name: 'a cut in the text', behaviour: cutAfter(3), ...brokenOff },
-  { name: 'an end before the text', behaviour: withoutFinish(0), ...failed },
+  { name: 'an end before the text', behaviour: withoutFinish(0), ...failed, ...thrice },
   { name: 'an end in the text', behaviour: withoutFinish(3), ...brokenOff },
   { name: 'content_filter without text', behaviour: filtered, ...refused, usage: 'reported' },
   { name: 'reasoning without text', behaviour: onlyThoughts, ...failed, usage: 'reported' },
@@ -130,10 +130,10 @@ const secrets =
 describe.each(representations)('as %s', (as) => {
   it.each(failures)('$name: $code', async (failure) => {
     const id = await ann.conversation()
-    service.upstream.script(failure.behaviour)
+    service.upstream.always(failure.behaviour)
     const turn = await takeTurn(ann, id, as)
     expectTold(turn, as, failure)
-    expect(service.upstream.requests).toHaveLength(1)
+    expect(service.upstream.requests).toHaveLength(failure.calls ?? 1)
 
     const text = demo.someTokens(failure.tokens ?? 0).join('')
     expect(turn.shown).toBe(text)
@@ -179,9 +179,7 @@ async function expectUsable(id: string, as: Representation, text: string): Promi
   expect(service.upstream.requests).toHaveLength(1)
   const [request] = service.upstream.requests
   expect(request?.body.messages.slice(1).map(({ content }) => content)).toEqual([
-    'Hello?',
-    ...(text === '' ? [] : [text]),
-    'And now?',
+    ...(text === '' ? ['Hello?\n\nAnd now?'] : ['Hello?', text, 'And now?']),
   ])
 }
 

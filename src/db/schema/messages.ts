@@ -1,6 +1,6 @@
 /** messages: a conversation's tree. A parent never changes and lies in the same conversation, so no cycle can form. */
 import { sql } from 'drizzle-orm'
-import { check, foreignKey, index, jsonb, primaryKey, text, uuid } from 'drizzle-orm/pg-core'
+import { check, foreignKey, index, integer, jsonb, primaryKey, text, uuid } from 'drizzle-orm/pg-core'
 import { conversations } from './conversations.ts'
 import { chat, moment, ownerPolicies } from './chat.ts'
 
@@ -19,6 +19,8 @@ export const messages = chat.table(
     contentType: text('content_type', { enum: ['text', 'image', 'file'] }).notNull(),
     status: text('status', { enum: ['complete', 'streaming', 'stopped', 'failed', 'interrupted'] }).notNull(),
     metadata: jsonb('metadata').$type<Record<string, unknown>>().notNull(),
+    /** Of the content, as context/counts.ts counts them a little later; null until then. */
+    tokenCount: integer('token_count'),
     createdAt: moment('created_at').notNull().defaultNow(),
   },
   (table) => [
@@ -37,6 +39,7 @@ export const messages = chat.table(
     check('messages_sender_type', sql`sender_type in ('user', 'assistant', 'system')`),
     check('messages_content_type', sql`content_type in ('text', 'image', 'file')`),
     check('messages_status', sql`status in ('complete', 'streaming', 'stopped', 'failed', 'interrupted')`),
+    check('messages_token_count', sql`token_count >= 0`),
     ...ownerPolicies('messages'),
   ],
 )

@@ -26,6 +26,7 @@ export const usageTracking = chat.table(
   },
   (table) => [
     index('usage_by_message').on(table.conversationId, table.messageId),
+    // With all that a summary adds up, by an INCLUDE that drizzle cannot say: a user's answers lie scattered in the table.
     index('usage_by_user').on(table.userId, table.createdAt),
     check('usage_source', sql`source in ('reported', 'estimated', 'reconciled')`),
     ...ownerPolicies('usage_tracking'),
