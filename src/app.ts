@@ -9,7 +9,9 @@ import { authenticate, createServiceKeyCheck } from './auth/authenticate.ts'
 import { createPseudonyms } from './auth/pseudonym.ts'
 import { createTokenVerifier, type TokenKeys } from './auth/tokens.ts'
 import { secretCharsMin, type Config } from './config.ts'
+import { createTokenCounts } from './context/counts.ts'
 import { conversationRoutes } from './conversations/routes.ts'
+import { createTitles, titleKind } from './conversations/title-job.ts'
 import { createDatabase } from './db/database.ts'
 import { createEngine, createJournal, createMirrors, createReaper, reap } from './generation/engine.ts'
 import { generationRoutes } from './generation/routes.ts'
@@ -36,6 +38,7 @@ import type { Logger } from './logging.ts'
 import { createSendQueue } from './messages/queue.ts'
 import { messageRoutes } from './messages/routes.ts'
 import { healthRoutes } from './operations/health.ts'
+import { observeAttempts } from './operations/attempt-status.ts'
 import { createMetrics } from './operations/metrics.ts'
 import { measureRequests, scrapeRoutes } from './operations/scrape.ts'
 import { createAttempts } from './upstream/attempts.ts'
@@ -111,6 +114,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     catalogue: models,
   })
   const latencies = createLatencies()
+  const counts = createTokenCounts({ transactions: db, log })
   const instanceId = uuidv7()
   const nowMs = () => performance.now()
   const journal = createJournal({
@@ -129,30 +133,44 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
   })
   const reaper = createReaper({ transactions: db.settling, log })
   const metrics = createMetrics({
-    knownModels: chain.known,
+    knownModels: [...chain.known, config.AUTO_TITLE_MODEL].filter((model) => model !== undefined),
     db,
     log,
   })
   const billing = createBilling(resolved.upstream)
+  const asking = {
+    upstream,
+    breakers: createBreakers({ nowMs }),
+    observe: observeAttempts(metrics.recorder, models.isFree),
+    nowMs,
+  }
+  const pseudonymOf = createPseudonyms(resolved.pseudonymKey)
+  const titles = createTitles({
+    ...asking,
+    model: config.AUTO_TITLE_MODEL,
+    freeOnly: config.USE_FREE_MODELS_ONLY,
+    catalogue: models,
+    transactions: db,
+    pseudonymOf,
+    log,
+  })
   const jobs = createJobs({
     transactions: db,
     log,
-    handlers: { [reconcileKind]: createReconcileHandler({ billing, log }) },
+    handlers: { [reconcileKind]: createReconcileHandler({ billing, log }), [titleKind]: titles.handler },
     gaveUp: metrics.recorder.jobGivenUp,
   })
   const engine = createEngine({
     ask: createAttempts({
-      upstream,
-      breakers: createBreakers({ nowMs }),
+      ...asking,
       latencies,
-      observe: () => undefined,
-      nowMs,
       random: Math.random,
       retryMs: config.UPSTREAM_RETRY_MS,
       fallbackAfterMs: Math.min(config.UPSTREAM_FALLBACK_AFTER_MS, config.UPSTREAM_FIRST_TEXT_TIMEOUT_MS),
     }),
     isFree: models.isFree,
     estimateMs: latencies.estimate,
+    counts,
     transactions: db.settling,
     journal,
     jobs,
@@ -181,6 +199,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     chain,
     models,
     estimateMs: latencies.estimate,
+    counts,
     links,
     queue: createSendQueue(),
     limits: {
@@ -190,7 +209,8 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     },
     temperature: config.TEMPERATURE,
     instanceId,
-    pseudonymOf: createPseudonyms(resolved.pseudonymKey),
+    pseudonymOf,
+    titles,
   }
 
   const shared =
@@ -317,6 +337,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
         await upstream.close()
         await billing.close()
         await models.close()
+        await counts.close()
         await db.close()
         metrics.close()
       })()

@@ -121,6 +121,7 @@ const schema = z
     FALLBACK_MODEL: z.string().optional(),
     EMERGENCY_FALLBACK_MODEL: z.string().optional(),
     PREMIUM_MODEL: z.string().optional(),
+    AUTO_TITLE_MODEL: z.string().optional(),
     ALLOWED_MODELS: list.default([]),
     USE_FREE_MODELS_ONLY: flag.default(false),
     MAX_TOKENS: integer(1, 1_000_000).default(1000),

@@ -23,6 +23,7 @@ import {
 } from './prompts.ts'
 import { estimateTokens, messageOverheadTokens, windowShare } from './tokens.ts'
 
+export { fence, printData } from './fence.ts'
 export { estimateTokens, messageOverheadTokens } from './tokens.ts'
 
 export interface PathMessage {
@@ -74,18 +75,22 @@ const dataTokensMin = 24
 /** More characters than this never come to one token, on average, in JSON. */
 const dataCharsPerToken = 5
 
+const weightOf = (text: string): number => estimateTokens(text) + messageOverheadTokens
+
 /** To tell that a path was cut, at most. */
-const cutTokens =
-  estimateTokens(pathLeftOut(new Date(0).toISOString())) +
-  estimateTokens(standIns.leftOut) +
-  messageOverheadTokens
+const cutTokens = estimateTokens(pathLeftOut(new Date(0).toISOString())) + weightOf(standIns.leftOut)
 
 /** @param path newest first, as it is walked from a leaf to its root. */
 export function composeContext(path: readonly PathMessage[], options: ContextOptions): Context {
   const prompt = systemPrompt(options.contextType, options)
   const candidates = path.filter(({ content }) => content.trim() !== '').map(weigh)
+  candidates.forEach((message, index) => {
+    if (isFollowedUp(message, candidates[index + 1])) message.cost += weightOf(standIns.unanswered)
+  })
   const newest = candidates.slice(0, candidates.findIndex(({ role }) => role !== 'assistant') + 1)
   let tokens = estimateTokens(prompt) + sum(newest)
+  if (candidates[0]?.role === 'assistant') tokens += weightOf(standIns.goOn)
+  if ((candidates.at(-1)?.role ?? 'assistant') === 'assistant') tokens += weightOf(standIns.opening)
   const budget = budgetOf(options)
   const data = fitData(options.contextData, Math.min(budget * dataShare, budget - tokens))
   tokens += data.tokens
@@ -127,7 +132,7 @@ interface Candidate extends PathMessage {
 
 const weigh = (message: PathMessage): Candidate => ({
   ...message,
-  cost: (message.tokens ?? estimateTokens(message.content)) + messageOverheadTokens,
+  cost: message.tokens == null ? weightOf(message.content) : message.tokens + messageOverheadTokens,
 })
 
 const sum = (messages: readonly Candidate[]): number => messages.reduce((total, { cost }) => total + cost, 0)
@@ -156,19 +161,28 @@ function fitData(
   return { paragraphs, tokens: around + estimateTokens(printed.text) }
 }
 
-/** Neighbours of one role become one message. What is stored as the system's has no more rights here than a user's. */
+/** A question to which nothing was said came before. @param before nearer to the root. */
+const isFollowedUp = (message: PathMessage, before: PathMessage | undefined) =>
+  before !== undefined && before.role !== 'assistant' && message.role !== 'assistant'
+
+/**
+ * Neighbouring answers become one; between questions stands that nothing was said. What is stored as the system's has no
+ * more rights here than a user's.
+ */
 function alternate(path: readonly PathMessage[], isPathCut: boolean): UpstreamMessage[] {
-  const turns: { role: 'user' | 'assistant'; texts: string[] }[] = []
+  const turns: UpstreamMessage[] = []
   for (const message of path) {
     const role = message.role === 'assistant' ? 'assistant' : 'user'
     const content = withoutControlTokens(message.content)
     const last = turns.at(-1)
-    if (last?.role !== role) turns.push({ role, texts: [content] })
+    if (last?.role !== role) turns.push({ role, content })
+    else if (role === 'assistant') last.content += `\n\n${content}`
     // Sent again after an answer without a word: that is one question.
-    else if (last.texts.at(-1) !== content) last.texts.push(content)
+    else if (last.content !== content)
+      turns.push({ role: 'assistant', content: standIns.unanswered }, { role, content })
   }
   if (turns[0]?.role !== 'user')
-    turns.unshift({ role: 'user', texts: [isPathCut ? standIns.leftOut : standIns.opening] })
-  if (turns.at(-1)?.role !== 'user') turns.push({ role: 'user', texts: [standIns.goOn] })
-  return turns.map(({ role, texts }) => ({ role, content: texts.join('\n\n') }))
+    turns.unshift({ role: 'user', content: isPathCut ? standIns.leftOut : standIns.opening })
+  if (turns.at(-1)?.role !== 'user') turns.push({ role: 'user', content: standIns.goOn })
+  return turns
 }

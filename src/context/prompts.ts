@@ -52,6 +52,7 @@ export const pathLeftOut = (since: string | undefined): string =>
  */
 export const standIns = {
   opening: '(The assistant begins.)',
+  unanswered: '(No answer.)',
   leftOut: '(Earlier messages are left out.)',
   goOn: '(Please go on.)',
 }

@@ -9,7 +9,7 @@ const tellingCharsMin = 12
 export function titleFrom(question: string, answer: string): string {
   const asked = firstSentence(question)
   const told = asked.length >= tellingCharsMin ? asked : firstSentence(answer)
-  return shorten(told.length > asked.length && told !== '' ? told : asked) || defaultTitle
+  return shorten(told.length > asked.length && told !== '' ? told : asked, titleCharsMax) || defaultTitle
 }
 
 /** Markdown marks and line breaks are no part of a title. */
@@ -30,11 +30,12 @@ function firstSentence(text: string): string {
     .trim()
 }
 
-function shorten(text: string): string {
+/** At most `charsMax` code points, cut at a word where there is one near the end. */
+export function shorten(text: string, charsMax: number): string {
   const characters = [...text]
-  if (characters.length <= titleCharsMax) return text
-  const cut = characters.slice(0, titleCharsMax - 1).join('')
-  const endsInAWord = characters[titleCharsMax - 1] !== ' '
+  if (characters.length <= charsMax) return text
+  const cut = characters.slice(0, charsMax - 1).join('')
+  const endsInAWord = characters[charsMax - 1] !== ' '
   const space = cut.lastIndexOf(' ')
-  return `${(endsInAWord && space > titleCharsMax / 2 ? cut.slice(0, space) : cut).trimEnd()}…`
+  return `${(endsInAWord && space > charsMax / 2 ? cut.slice(0, space) : cut).trimEnd()}…`
 }

@@ -1,7 +1,6 @@
 /** What each attempt at an answer took and may cost: as the upstream reported it, else as an estimate, else nothing. */
 import { estimateTokens } from '../context/build.ts'
 import type { Attempt } from '../upstream/attempts.ts'
-import type { UpstreamRequest } from '../upstream/openrouter.ts'
 import type { Settlement } from './settle.ts'
 
 /**
@@ -38,7 +37,7 @@ export function usageOf(
   const mayBeBilled = ended === 'stopped' || (closedByUs && answer !== undefined)
   // Nothing was written and nothing reported: a refusal, a reset, an error page. Nobody charges for those.
   if (request === undefined || (written === '' && !mayBeBilled)) return undefined
-  const promptTokens = promptTokensOf(request)
+  const { promptTokens } = request
   const completionTokens = estimateTokens(written)
   return {
     model,
@@ -52,5 +51,12 @@ export function usageOf(
   }
 }
 
-export const promptTokensOf = ({ messages }: UpstreamRequest) =>
-  estimateTokens(messages.map(({ content }) => content).join('\n'))
+/** How far what a model counted may be from our estimate: languages and vocabularies differ that much, and no more. */
+const plausibleFactor = 3
+
+/** An upstream's own count of an answer; undefined where it cannot be one, such as pieces counted as tokens. */
+export function plausibleTokens(told: number | undefined, content: string): number | undefined {
+  if (told === undefined) return undefined
+  const estimate = estimateTokens(content)
+  return told * plausibleFactor >= estimate && told <= estimate * plausibleFactor ? told : undefined
+}

@@ -5,14 +5,15 @@
  * is first decides the outcome. The terminal event is appended only after its transaction has been committed.
  * Nobody needs to watch: a run knows no viewer.
  */
+import type { TokenCounts } from '../context/counts.ts'
 import type { Caller, Transactions } from '../db/database.ts'
 import { AppError } from '../errors.ts'
-import type { Jobs } from '../jobs/jobs.ts'
+import type { Jobs, NewJob } from '../jobs/jobs.ts'
 import type { Logger } from '../logging.ts'
 import type { Message, Usage } from '../messages/schemas.ts'
 import type { AnswerEnd, AskUpstream, Order } from '../upstream/attempts.ts'
 import type { UpstreamAnswer, UpstreamRequest } from '../upstream/openrouter.ts'
-import { promptTokensOf, usageOf } from './accounts.ts'
+import { plausibleTokens, usageOf } from './accounts.ts'
 import type { FrameError, LogEvent, TerminalEvent } from './events.ts'
 import type { Journal, UpstreamNote } from './journal.ts'
 import { createLog, type Log } from './log.ts'
@@ -27,6 +28,7 @@ export interface GenerationSpec {
   message: Message
   order: Order
   question: string
+  titleJob?: NewJob | undefined
   /** What every viewer is shown first. */
   opening: LogEvent[]
 }
@@ -60,6 +62,7 @@ export interface RunDeps {
   transactions: Transactions
   jobs: Pick<Jobs, 'wake'>
   log: Logger
+  counts: TokenCounts
   /** Told of what has settled. */
   observe: (settled: SettledGeneration) => void
   nowMs: () => number
@@ -88,7 +91,6 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
   let heard: Readonly<UpstreamAnswer> | undefined
   /** Who is being asked, and what. */
   let request: UpstreamRequest | undefined
-  let promptTokens: number | undefined
 
   for (const event of spec.opening) log.append(event)
 
@@ -117,7 +119,6 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     models: spec.order.models,
     request(model, shorter) {
       heard = undefined
-      promptTokens = undefined
       request = spec.order.request(model, shorter)
       return request
     },
@@ -137,8 +138,8 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     if (heard?.upstreamId === undefined && firstTokenAtMs === undefined && thoughts.length === 0)
       return undefined
     if (request === undefined) return undefined
-    promptTokens ??= promptTokensOf(request)
-    return { upstreamId: heard?.upstreamId ?? null, promptTokens, model: request.model }
+    const { promptTokens, model } = request
+    return { upstreamId: heard?.upstreamId ?? null, promptTokens, model }
   }
 
   function stop(reason: StopReason): void {
@@ -162,6 +163,10 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
       outcome: end.outcome,
       content,
       sender: askedModel(),
+      tokens:
+        thoughts.length === 0 && end.outcome === 'complete'
+          ? plausibleTokens(heard?.usage?.completionTokens, content)
+          : undefined,
       metadata: {
         model: heard?.model ?? askedModel(),
         is_free_model: deps.isFree(askedModel()),
@@ -172,6 +177,7 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
         fallbacks: attempts
           .filter((attempt) => attempt !== answering && attempt.error !== undefined)
           .map(({ model, error, skipped }) => ({ model, error: error?.code, ...(skipped && { skipped }) })),
+        ...(request?.promptVersion !== undefined && { prompt_version: request.promptVersion }),
         ...(thoughts.length > 0 && { reasoning: thoughts.join('') }),
         ...(end.error !== undefined && { error: { code: end.error.code, message: end.error.message } }),
       },
@@ -183,6 +189,7 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
         end.error === undefined ? { type: 'complete' } : { type: 'error', error: frameError(end.error) },
       errorCode: end.error?.code,
       question: spec.question,
+      titleJob: spec.titleJob,
       usages: attempts.flatMap(
         (attempt) =>
           usageOf(attempt, attempt === answering ? written : '', endedBy(asked), deps.isFree) ?? [],
@@ -190,6 +197,7 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     }
     const { message, error } = await store(deps, settlement, spec.message, end.error)
     const terminal = terminalEvent(message, error)
+    if (settlement.tokens === undefined) deps.counts.note(message)
     log.append(terminal)
     log.wake()
     deps.log.info(

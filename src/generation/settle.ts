@@ -10,7 +10,7 @@ import { sql } from '../db/sql.ts'
 import { noteAnswer } from '../conversations/queries.ts'
 import type { Caller, Transactions, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
-import type { Jobs } from '../jobs/jobs.ts'
+import { enqueue, type Jobs, type NewJob } from '../jobs/jobs.ts'
 import type { Logger } from '../logging.ts'
 import { readMessage, settleMessage } from '../messages/queries.ts'
 import type { Message } from '../messages/schemas.ts'
@@ -29,6 +29,8 @@ export interface Settlement {
   content: string
   /** The model that answered, or was asked last. */
   sender: string | undefined
+  /** Of the content, as its model counted them. Undefined: not told, or not of the content alone. */
+  tokens: number | undefined
   metadata: Record<string, unknown>
   upstreamId: string | undefined
   /** The terminal event's number. */
@@ -40,6 +42,8 @@ export interface Settlement {
   errorCode: string | undefined
   /** What the first exchange asked: a title may be made of it. */
   question: string
+  /** Makes a better title, where this is the first exchange and it was answered. */
+  titleJob?: NewJob | undefined
   /** One for each upstream answer that it took. */
   usages: readonly (Omit<UsageRow, 'id' | 'userId' | 'conversationId' | 'messageId' | 'generationId'> & {
     upstreamId: string | undefined
@@ -53,6 +57,7 @@ export interface Settlement {
  */
 export async function settle(transactions: Transactions, end: Settlement): Promise<Message | undefined> {
   const { caller, conversationId, messageId, generationId } = end
+  const titleJob = titleJobOf(end)
   const store = (tx: Tx) =>
     Promise.all([
       tx.execute(sql`select 1 from chat.conversations where id = ${conversationId} for update`),
@@ -61,6 +66,7 @@ export async function settle(transactions: Transactions, end: Settlement): Promi
         content: end.content,
         status: end.outcome,
         sender: end.sender,
+        tokens: end.tokens,
         metadata: end.metadata,
       }),
       ...end.usages.map(({ upstreamId, ...usage }) =>
@@ -72,6 +78,7 @@ export async function settle(transactions: Transactions, end: Settlement): Promi
       ),
       insertTail(tx, end),
       noteAnswer(tx, conversationId, { question: end.question, answer: end.content }),
+      titleJob === undefined ? undefined : enqueue(tx, titleJob),
       readMessage(tx, conversationId, messageId),
     ])
   try {
@@ -82,6 +89,9 @@ export async function settle(transactions: Transactions, end: Settlement): Promi
     throw error
   }
 }
+
+const titleJobOf = ({ outcome, content, titleJob }: Settlement) =>
+  titleJob !== undefined && outcome === 'complete' && content.trim() !== '' ? titleJob : undefined
 
 /** Whoever changes the status settles it. Nobody there to change: a division by nothing, which ends the transaction. */
 async function guard(
@@ -139,6 +149,7 @@ export async function settlePatiently(
     try {
       const settled = await settle(transactions, end)
       if (settled !== undefined) {
+        if (titleJobOf(end) !== undefined) jobs.wake()
         if (end.usages.some((usage) => needsReconciling(usage, usage.upstreamId))) jobs.wake(reconcileAfterMs)
         return { message: settled, ours: true }
       }
@@ -167,6 +178,7 @@ export async function abandon(
     outcome: 'interrupted',
     content: '',
     sender: undefined,
+    tokens: undefined,
     metadata: {
       error: { code: 'database_unavailable', message: 'The database was lost before this answer began.' },
     },

@@ -15,7 +15,7 @@ import { isAway, perform, type PerformDeps } from './perform.ts'
 import { forgetDead, takeDue, type TakenJob } from './queries.ts'
 
 export type { JobHandler, JobOutcome } from './handler.ts'
-export { enqueue, type NewJob, type TakenJob } from './queries.ts'
+export { dismiss, enqueue, type NewJob, type TakenJob } from './queries.ts'
 
 export interface Jobs {
   /** Something is due in so many ms: added by this instance. What others add is found by the next look. */

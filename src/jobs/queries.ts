@@ -30,6 +30,11 @@ export async function enqueue(tx: Tx, { kind, key, userId, payload, afterMs = 0 
     on conflict do nothing`)
 }
 
+/** Takes it back: there is nothing left to do. One that is being done goes on, and writes nothing. */
+export async function dismiss(tx: Tx, kind: string, key: string): Promise<void> {
+  await tx.execute(sql`delete from chat.jobs where kind = ${kind} and key = ${key} and status = 'queued'`)
+}
+
 /** A job that somebody has taken. */
 export interface Lease {
   id: string

@@ -1,8 +1,9 @@
 /** An answer before its first word: which model, with what, from which path; as a row and as an order to the engine. */
 import { sql } from '../db/sql.ts'
 import type { UserCaller } from '../auth/authenticate.ts'
-import { buildContext } from '../context/build.ts'
+import { composeContext } from '../context/build.ts'
 import type { LockedConversation } from '../conversations/queries.ts'
+import type { Titles } from '../conversations/title-job.ts'
 import type { Tx } from '../db/database.ts'
 import type { GenerationSpec } from '../generation/engine.ts'
 import type { Chain, ModelChain } from '../upstream/chain.ts'
@@ -97,6 +98,7 @@ export interface SpecifyDeps {
   models: Pick<Catalogue, 'isFree' | 'find'>
   estimateMs: (model: string) => number | undefined
   pseudonymOf: (caller: UserCaller) => string
+  titles: Pick<Titles, 'jobFor'>
 }
 
 /** Half of the budget, after an upstream said that all of it is too long. */
@@ -119,15 +121,16 @@ export function specify(
     conversationId,
     message,
     question: path[0]?.content ?? '',
+    titleJob: deps.titles.jobFor(
+      caller,
+      { id: conversationId, titleSource: conversation.title_source },
+      answer,
+    ),
     order: {
       models: answer.models,
       request: (model, shorter) => ({
         model,
-        messages: buildContext(path, {
-          contextType: conversation.context_type,
-          isFreeModel: deps.models.isFree(model),
-          tokensMax: deps.limits.historyTokensMax * (shorter ? shorterShare : 1),
-        }),
+        ...composed(deps, conversation, answer, path, model, shorter),
         temperature: answer.params.temperature,
         maxTokens: answer.params.max_tokens,
         user: deps.pseudonymOf(caller),
@@ -145,4 +148,24 @@ export function specify(
       },
     ],
   }
+}
+
+function composed(
+  { limits, models }: SpecifyDeps,
+  conversation: LockedConversation,
+  answer: Answer,
+  path: Awaited<ReturnType<typeof readPathTexts>>,
+  model: string,
+  shorter: boolean,
+) {
+  const { messages, promptTokens, promptVersion } = composeContext(path, {
+    contextType: conversation.context_type,
+    contextData: conversation.context_data,
+    isFreeModel: models.isFree(model),
+    tokensMax: limits.historyTokensMax,
+    windowTokens: models.find(model)?.contextLength ?? undefined,
+    answerTokensMax: answer.params.max_tokens,
+    share: shorter ? shorterShare : 1,
+  })
+  return { messages, promptTokens, promptVersion }
 }

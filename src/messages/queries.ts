@@ -244,12 +244,14 @@ export async function settleMessage(
     status: Message['status']
     /** Who wrote it, where that is known better by now. */
     sender?: string | undefined
+    /** Of the content; undefined: to be counted. */
+    tokens?: number | undefined
     metadata: Record<string, unknown>
   },
 ): Promise<void> {
   await tx.execute(sql`
     update chat.messages set content = ${end.content}, status = ${end.status},
-      sender_id = coalesce(${end.sender ?? null}, sender_id),
+      sender_id = coalesce(${end.sender ?? null}, sender_id), token_count = ${end.tokens ?? null},
       metadata = metadata || ${JSON.stringify(end.metadata)}::jsonb
     where conversation_id = ${conversationId} and id = ${id}`)
 }

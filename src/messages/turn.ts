@@ -9,6 +9,7 @@ import { v7 as uuidv7 } from 'uuid'
 import { sql } from '../db/sql.ts'
 import type { UserCaller } from '../auth/authenticate.ts'
 import { pathBytesMax } from '../context/build.ts'
+import type { TokenCounts } from '../context/counts.ts'
 import { AlreadyDone, claimKey, type Claimed } from '../conversations/idempotency.ts'
 import type { LockedConversation } from '../conversations/queries.ts'
 import { CommitInDoubt, type Database, type Tx } from '../db/database.ts'
@@ -35,6 +36,7 @@ export interface TurnDeps extends SpecifyDeps {
     answerTokensMax: number
   }
   temperature: number
+  counts: TokenCounts
   /** This process, as its generations name it. */
   instanceId: string
 }
@@ -184,6 +186,7 @@ async function begin(
   })
   try {
     const { spec, userMessage } = await stored
+    if (userMessage !== undefined) deps.counts.note(userMessage)
     return { kind: 'begun', userMessage, generation: deps.engine.start(spec) }
   } catch (error) {
     if (error instanceof AlreadyDone) return replayed(error.claimed)

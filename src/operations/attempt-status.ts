@@ -1,5 +1,5 @@
 /** Door of operations: how an attempt at the upstream ended, in the words of the metrics. */
-import type { AttemptStatus } from './recorder.ts'
+import type { AttemptStatus, Recorder } from './recorder.ts'
 
 export interface EndedAttempt {
   /** Its breaker was open: no call was made. */
@@ -10,6 +10,12 @@ export interface EndedAttempt {
   error: { readonly code: string; readonly kind?: string } | undefined
   answer: { readonly finishReason?: string | undefined } | undefined
 }
+
+/** Tells a recorder of attempts as they end. */
+export const observeAttempts =
+  (recorder: Pick<Recorder, 'attemptEnded'>, isFree: (model: string) => boolean) =>
+  ({ model, durationMs, ...attempt }: EndedAttempt & { model: string; durationMs: number }): void =>
+    recorder.attemptEnded({ model, status: attemptStatusOf(attempt), isFree: isFree(model), durationMs })
 
 export function attemptStatusOf({ skipped, stopped, error, answer }: EndedAttempt): AttemptStatus {
   if (skipped) return 'skipped'

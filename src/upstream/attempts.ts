@@ -22,6 +22,8 @@ export interface Attempt {
   error: AppError | undefined
   /** Its breaker was open: no call was made. */
   skipped: boolean
+  /** It was ended by us: nobody waits for it, or nobody can keep it. */
+  stopped: boolean
   request: UpstreamRequest | undefined
   durationMs: number
 }
@@ -50,7 +52,7 @@ export interface AttemptDeps {
   upstream: Upstream
   breakers: Breakers
   latencies: Latencies
-  /** Told of each attempt that is over. */
+  /** Told of each attempt that is over, and of each model that was passed over. */
   observe: (attempt: Attempt) => void
   nowMs: () => number
   random: () => number
@@ -84,7 +86,9 @@ export function createAttempts(deps: AttemptDeps): AskUpstream {
       // Another attempt of this answer may just have found out.
       const closed = breakers.closedTo(model)
       if (closed?.firm === true) {
-        attempts.push(passedOver(model, closed))
+        const passed = passedOver(model, closed)
+        observe(passed)
+        attempts.push(passed)
         continue
       }
       // One that has failed needs a moment; another one does not.
@@ -116,6 +120,7 @@ export function createAttempts(deps: AttemptDeps): AskUpstream {
       ...away,
       ...late.filter(({ model }) => attempts.every((attempt) => attempt.model !== model)),
     ]
+    passed.forEach(observe)
     const all = [...passed, ...attempts]
     const last = all.at(-1)
     return { attempts: all, answer: last?.answer, error: last?.error === undefined ? undefined : told(all) }
@@ -177,7 +182,16 @@ export function createAttempts(deps: AttemptDeps): AskUpstream {
     else if (error instanceof UpstreamFailed) breakers.failed(model, error)
     else breakers.succeeded(model)
     if (error === undefined && answer?.finishReason !== undefined) latencies.note(model, durationMs)
-    return { model, answer, error, skipped: false, request, durationMs, spoken: said.anything }
+    return {
+      model,
+      answer,
+      error,
+      skipped: false,
+      stopped: signal.aborted,
+      request,
+      durationMs,
+      spoken: said.anything,
+    }
   }
 }
 
@@ -186,6 +200,7 @@ const passedOver = (model: string, closed: { error: AppError; waitMs: number }):
   answer: undefined,
   error: retryIn(closed.error, Math.ceil(closed.waitMs / 1000)),
   skipped: true,
+  stopped: false,
   request: undefined,
   durationMs: 0,
 })

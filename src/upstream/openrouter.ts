@@ -10,6 +10,8 @@ import { Agent, request as httpRequest, type Dispatcher } from 'undici'
 import { createDecoder, parseObject, readError, type Decoded } from './decode.ts'
 import { failureToError, retryAfterOf, transient, UpstreamFailed } from './failures.ts'
 
+export { UpstreamFailed } from './failures.ts'
+
 /** Longest answer kept, in UTF-16 units. Beyond it the upstream is closed and the answer fails, its text kept. */
 const answerCharsMax = 4 * 1024 * 1024
 /** What is read of an answer that is no event stream, bytes. */
@@ -40,6 +42,10 @@ export interface UpstreamRequest {
   user: string
   /** The conversation: keeps a provider's prompt cache warm. */
   sessionId: string
+  /** Of all messages, as far as counted, else estimated: what it is accounted for where nobody reports. */
+  promptTokens: number
+  /** Which of our texts the messages begin with. */
+  promptVersion?: string
 }
 
 export interface UpstreamHandlers {

@@ -33,6 +33,10 @@ export async function insertUsage(tx: Tx, usage: UsageRow): Promise<void> {
       ${usage.isFreeModel}, ${usage.source})`)
 }
 
+export async function deleteUsage(tx: Tx, id: string): Promise<void> {
+  await tx.execute(sql`delete from chat.usage_tracking where id = ${id}`)
+}
+
 /** What it took in the end. Only where that was a guess, or its cost not known; an unknown number stays the guess. */
 export async function reconcileUsage(
   tx: Tx,
@@ -123,7 +127,7 @@ export async function readSummary(
       : sql`user_id = ${userId} and created_at >= ${from.toISOString()}::timestamptz
           and created_at < ${to.toISOString()}::timestamptz`
   // Behind `offset 0` the planner guesses that there are few dates, and hashes. Seeing where they come from it expects
-  // as many as there are moments, and sorts all rows by them: three times as long.
+  // as many as there are moments, and may sort all rows by them, which takes longer than the rest of this.
   const rows = await tx.execute<SummaryRow>(sql`
       with cells as materialized (
         select model, is_free_model, date, min(created_at) as first, ${rowSums}
@@ -156,7 +160,7 @@ export async function readSummary(
   }
 }
 
-/** Messages that a conversation's breakdown names, the newest: some 250 KB. */
+/** Messages that a conversation's breakdown names, the newest: some 200 KB. */
 export const breakdownMessagesMax = 1_000
 
 type ConversationRow =

@@ -6,10 +6,10 @@
  */
 import { z } from 'zod'
 import type { Tx } from '../db/database.ts'
-import { enqueue, type JobHandler, type JobOutcome } from '../jobs/jobs.ts'
+import { dismiss, enqueue, type JobHandler, type JobOutcome } from '../jobs/jobs.ts'
 import type { Logger } from '../logging.ts'
 import { canBeAsked, type Billing } from '../upstream/reconcile.ts'
-import { insertUsage, reconcileUsage, type UsageRow } from './queries.ts'
+import { deleteUsage, insertUsage, reconcileUsage, type UsageRow } from './queries.ts'
 
 export type { UsageRow } from './queries.ts'
 
@@ -25,8 +25,17 @@ export const needsReconciling = (
 ): upstreamId is string =>
   usage !== undefined && (usage.source === 'estimated' || usage.cost === null) && canBeAsked(upstreamId)
 
-/** Its statements are issued at once: they may leave with a transaction's last ones. */
-export async function recordUsage(tx: Tx, usage: UsageRow, upstreamId: string | undefined): Promise<void> {
+/**
+ * Its statements are issued at once: they may leave with a transaction's last ones.
+ *
+ * @param askAfterMs when the upstream is asked for what is a guess: later than usual where its answer has only begun.
+ */
+export async function recordUsage(
+  tx: Tx,
+  usage: UsageRow,
+  upstreamId: string | undefined,
+  askAfterMs = reconcileAfterMs,
+): Promise<void> {
   const { id, generationId, userId } = usage
   await Promise.all([
     insertUsage(tx, usage),
@@ -36,9 +45,15 @@ export async function recordUsage(tx: Tx, usage: UsageRow, upstreamId: string | 
         key: id,
         userId,
         payload: { usageId: id, generationId, upstreamId },
-        afterMs: reconcileAfterMs,
+        afterMs: askAfterMs,
       }),
   ])
+}
+
+/** Takes back what was recorded of an answer that had only begun. The system's alone: no user can unmake a cost. */
+export async function withdrawUsage(tx: Tx, id: string): Promise<void> {
+  // The job first, as reconciling does: the same order of locks.
+  await Promise.all([dismiss(tx, reconcileKind, id), deleteUsage(tx, id)])
 }
 
 const payloadSchema = z.object({ usageId: z.uuid(), generationId: z.uuid(), upstreamId: z.string() })

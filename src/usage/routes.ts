@@ -27,7 +27,7 @@ export async function usageRoutes(
           'are the current ones, or the one that `year` and `month` name together, or `year` alone.',
           '`year` or `month` with another period, or one of a month without the other, is refused.',
           '`from` is inclusive, `to` exclusive. `all` begins with the first answer (`from` is null where there is none)',
-          'and ends with today. An answer belongs to the moment at which it ended.',
+          'and ends with today. An answer belongs to the moment at which it was recorded, which is its end as a rule.',
           '',
           'Costs are exact sums of what is known; `unpriced_answers` are the answers of paid models that were cut, and',
           'whose price is not told yet, or never will be. What deleted conversations took stays counted.',

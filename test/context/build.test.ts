@@ -80,6 +80,21 @@ describe('the budget', () => {
     ).toHaveLength(2_000)
   })
 
+  it('holds all that is sent, the lines about what is not included', () => {
+    const path = talk(60).map((message) => ({
+      ...message,
+      content: `${message.content} of many`,
+      tokens: null,
+    }))
+    for (let tokensMax = promptTokens + 60; tokensMax < promptTokens + 600; tokensMax++) {
+      const { messages, promptTokens: told } = composeContext(path, { ...options, tokensMax })
+      const sent = messages.map(({ content }) => estimateTokens(content) + messageOverheadTokens)
+      const tokens = sent.reduce((sum, each) => sum + each, -messageOverheadTokens)
+      expect(tokens).toBeLessThanOrEqual(tokensMax)
+      expect(tokens).toBeLessThanOrEqual(told)
+    }
+  })
+
   it('leaves no hole: what is older than what does not fit is left out too', () => {
     const path = [question('new'), { ...answer('big'), tokens: 9_000 }, question('old'), answer('oldest')]
     expect(said(path)).toEqual(['new'])
@@ -136,9 +151,17 @@ describe('the roles', () => {
   it.each<[name: string, newestFirst: PathMessage[], sent: string[]]>([
     ['no message', [], [standIns.opening]],
     ['one question', [question('a')], ['a']],
-    ['an answer that failed before its first word', [question('c'), answer(''), question('a')], ['a\n\nc']],
+    [
+      'an answer that failed before its first word',
+      [question('c'), answer(''), question('a')],
+      ['a', standIns.unanswered, 'c'],
+    ],
     ['the same question again after that', [question('a'), answer(''), question('a')], ['a']],
-    ['an answer of white space', [question('c'), answer(' \n\t'), question('a')], ['a\n\nc']],
+    [
+      'an answer of white space',
+      [question('c'), answer(' \n\t'), question('a')],
+      ['a', standIns.unanswered, 'c'],
+    ],
     ['two answers in a row', [question('d'), answer('c'), answer('b'), question('a')], ['a', 'b\n\nc', 'd']],
     ['an answer first', [question('b'), answer('a')], [standIns.opening, 'a', 'b']],
     ['an answer last', [answer('b'), question('a')], ['a', 'b', standIns.goOn]],
@@ -146,7 +169,7 @@ describe('the roles', () => {
     [
       'a system’s message',
       [question('c'), { role: 'system', content: 'b' }, answer('a')],
-      [standIns.opening, 'a', 'b\n\nc'],
+      [standIns.opening, 'a', 'b', standIns.unanswered, 'c'],
     ],
   ])('%s: what is sent is valid', (_name, path, sent) => {
     expect(said(path)).toEqual(sent)

@@ -19,7 +19,9 @@ beforeAll(async () => {
   service = await startService()
   ann = await service.as(`ann-${canary}`)
   const bob = await service.as(`bob-${canary}`)
-  const hidden = { title: canary, metadata: { canary }, context_data: { canary } }
+  const unsent = { title: canary, metadata: { canary } }
+  // What a conversation knows of its owner is sent with it, and with no other.
+  const hidden = { ...unsent, context_data: { canary } }
 
   for (const client of [bob, ann]) await say(client, await client.conversation(hidden), canary, canary)
   const archived = await ann.conversation(hidden)
@@ -29,7 +31,7 @@ beforeAll(async () => {
   await say(ann, deleted, canary, canary)
   await ann.request('DELETE', `/conversations/${deleted}`)
 
-  id = await ann.conversation(hidden)
+  id = await ann.conversation(unsent)
   await say(ann, id, `${canary} another root`, canary)
   first = await say(ann, id, 'first question', 'first answer', { parent_message_id: null })
   service.upstream.script(answer(`${canary} regenerated`))

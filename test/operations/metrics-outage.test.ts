@@ -105,18 +105,21 @@ describe('a database', () => {
       await unlock.promise
     })
     await locked.promise
-    const counting = () => behind.sql`
-      select 1 from pg_stat_activity where application_name = 'rivulet: metrics' and wait_event_type = 'Lock'`
-    expect((await scrape(service.origin)).tookMs).toBeLessThan(withinMs)
-    await eventually(async () => (await counting()).length).toBe(1)
-    const waiting = await scrape(service.origin)
-    expect(waiting.tookMs).toBeLessThan(withinMs)
-    expect(waiting.value('rivulet_database_connections', { pool: 'requests', state: 'busy' })).toBe(1)
-    const waitingMs = performance.now()
-    await eventually(async () => (await counting()).length).toBe(0)
-    // Sooner than any other statement: these connections are for requests.
-    expect(performance.now() - waitingMs).toBeLessThan(4_500)
-    unlock.resolve(undefined)
-    await locking
+    try {
+      const counting = () => behind.sql`
+        select 1 from pg_stat_activity where application_name = 'rivulet: metrics' and wait_event_type = 'Lock'`
+      expect((await scrape(service.origin)).tookMs).toBeLessThan(withinMs)
+      await eventually(async () => (await counting()).length).toBe(1)
+      const waiting = await scrape(service.origin)
+      expect(waiting.tookMs).toBeLessThan(withinMs)
+      expect(waiting.value('rivulet_database_connections', { pool: 'requests', state: 'busy' })).toBe(1)
+      const waitingMs = performance.now()
+      await eventually(async () => (await counting()).length).toBe(0)
+      // Sooner than any other statement: these connections are for requests.
+      expect(performance.now() - waitingMs).toBeLessThan(4_500)
+    } finally {
+      unlock.resolve(undefined)
+      await locking
+    }
   })
 })

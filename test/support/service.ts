@@ -108,6 +108,7 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
 export function testConfig(env: Record<string, string> = {}): Config {
   return loadConfig({
     LOG_LEVEL: 'silent',
+    UPSTREAM_RETRY_MS: '1',
     ALLOWED_MODELS: `${DEMO_MODEL_ID},${PAID_MODEL_ID}`,
     INTERNAL_SERVICE_KEY: serviceKey,
     ...unlimited,

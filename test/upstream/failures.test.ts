@@ -179,7 +179,7 @@ async function expectUsable(id: string, as: Representation, text: string): Promi
   expect(service.upstream.requests).toHaveLength(1)
   const [request] = service.upstream.requests
   expect(request?.body.messages.slice(1).map(({ content }) => content)).toEqual([
-    ...(text === '' ? ['Hello?\n\nAnd now?'] : ['Hello?', text, 'And now?']),
+    ...(text === '' ? ['Hello?', '(No answer.)', 'And now?'] : ['Hello?', text, 'And now?']),
   ])
 }
 
