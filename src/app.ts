@@ -2,8 +2,7 @@
  * The composition root: builds the machines, registers the features, in reading order. What is made here is
  * released in `close`, in the opposite order.
  */
-import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
-import { validatorCompiler } from 'fastify-type-provider-zod'
+import type { FastifyInstance } from 'fastify'
 import { v7 as uuidv7 } from 'uuid'
 import { authenticate, createServiceKeyCheck } from './auth/authenticate.ts'
 import { createPseudonyms } from './auth/pseudonym.ts'
@@ -16,13 +15,7 @@ import { createDatabase } from './db/database.ts'
 import { createEngine, createJournal, createMirrors, createReaper, reap } from './generation/engine.ts'
 import { generationRoutes } from './generation/routes.ts'
 import { registerJsonBodies } from './http/body.ts'
-import {
-  answerClientError,
-  refuseUnknownRoutes,
-  registerErrorHandler,
-  sendProblem,
-  toAppError,
-} from './http/error-handler.ts'
+import { refuseUnknownRoutes, registerErrorHandler } from './http/error-handler.ts'
 import { createLinks } from './http/links.ts'
 import { collectMethods } from './http/method-not-allowed.ts'
 import { registerOpenapi, registerOpenapiPage } from './http/openapi.ts'
@@ -31,7 +24,8 @@ import { createPace } from './http/pace.ts'
 import { createRateLimits } from './http/rate-limit.ts'
 import { createSharedCounts } from './http/rate-limit-redis.ts'
 import { createLimitStore } from './http/rate-limit-store.ts'
-import { addEdgeHeaders, registerSecurity, requestIdOf } from './http/security.ts'
+import { registerSecurity } from './http/security.ts'
+import { createServer } from './http/server.ts'
 import { createSseResponses } from './http/sse.ts'
 import { createJobs } from './jobs/jobs.ts'
 import type { Logger } from './logging.ts'
@@ -44,6 +38,7 @@ import { measureRequests, scrapeRoutes } from './operations/scrape.ts'
 import { createAttempts } from './upstream/attempts.ts'
 import { createBreakers } from './upstream/breakers.ts'
 import { createModelChain } from './upstream/chain.ts'
+import { createFreeBudget } from './upstream/free-budget.ts'
 import { createLatencies } from './upstream/latency.ts'
 import { createCatalogue } from './upstream/models.ts'
 import { createUpstream } from './upstream/openrouter.ts'
@@ -71,11 +66,6 @@ export interface App {
   close(graceMs: number): Promise<void>
 }
 
-const bodyBytesMax = 256 * 1024
-/** A request must have arrived whole after this long, ms; checked every `connectionsCheckMs`: 30 s at most. */
-const requestTimeoutMs = 20_000
-const headersTimeoutMs = 10_000
-const connectionsCheckMs = 5_000
 /** What viewers get to read their last frame when the process ends, ms. */
 const viewersGraceMs = 3_000
 /** What other requests get to finish after that, ms. */
@@ -160,11 +150,21 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     handlers: { [reconcileKind]: createReconcileHandler({ billing, log }), [titleKind]: titles.handler },
     gaveUp: metrics.recorder.jobGivenUp,
   })
+  const shared =
+    config.REDIS_URL === undefined
+      ? undefined
+      : createSharedCounts({ url: config.REDIS_URL, keyPrefix: config.REDIS_KEY_PREFIX, log })
+  const limitStore = createLimitStore({ shared })
   const engine = createEngine({
     ask: createAttempts({
       ...asking,
       latencies,
       random: Math.random,
+      freeBudget: createFreeBudget({
+        baseUrl: resolved.upstream.baseUrl,
+        max: config.FREE_REQUESTS_PER_MINUTE,
+        counts: limitStore,
+      }),
       retryMs: config.UPSTREAM_RETRY_MS,
       fallbackAfterMs: Math.min(config.UPSTREAM_FALLBACK_AFTER_MS, config.UPSTREAM_FIRST_TEXT_TIMEOUT_MS),
     }),
@@ -213,41 +213,8 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     titles,
   }
 
-  const shared =
-    config.REDIS_URL === undefined
-      ? undefined
-      : createSharedCounts({ url: config.REDIS_URL, keyPrefix: config.REDIS_KEY_PREFIX, log })
-  const edgeLog: FastifyBaseLogger = log
   const origins = config.CORS_ORIGINS ?? (config.NODE_ENV === 'production' ? [] : undefined)
-  const http: FastifyInstance = fastify({
-    loggerInstance: edgeLog,
-    genReqId: requestIdOf,
-    requestIdHeader: false,
-    bodyLimit: bodyBytesMax,
-    trustProxy: config.TRUSTED_PROXIES.length > 0 ? config.TRUSTED_PROXIES : false,
-    requestTimeout: requestTimeoutMs,
-    forceCloseConnections: 'idle',
-    return503OnClosing: false,
-    http: {
-      headersTimeout: headersTimeoutMs,
-      connectionsCheckingInterval: connectionsCheckMs,
-      requireHostHeader: false,
-    },
-    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 200 },
-    clientErrorHandler: answerClientError,
-    frameworkErrors(error, request, reply) {
-      addEdgeHeaders(request, reply, origins)
-      void sendProblem(toAppError(error), request, reply)
-    },
-  })
-  // An expectation that nobody knows may be ignored (RFC 9110, 10.1.1); Node would answer an empty 417.
-  http.server.on(
-    'checkExpectation',
-    (request, response) => void http.server.emit('request', request, response),
-  )
-  http.setValidatorCompiler(validatorCompiler)
-  // Answers are built from our own rows: checking each of them again would cost more than it finds.
-  http.setSerializerCompiler(() => JSON.stringify)
+  const http = createServer({ log, trustedProxies: config.TRUSTED_PROXIES, origins })
   registerErrorHandler(http)
   registerJsonBodies(http)
   const registerMethodNotAllowed = collectMethods(http)
@@ -262,7 +229,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
       free_generations: config.RATE_LIMIT_FREE_GENERATIONS_PER_MINUTE,
       bad_tokens: config.RATE_LIMIT_BAD_TOKENS_PER_MINUTE,
     },
-    store: createLimitStore({ shared }),
+    store: limitStore,
   })
   await http.register(authenticate, {
     verifier: await createTokenVerifier(resolved.tokenKeys, {

@@ -133,6 +133,7 @@ const schema = z
       .default(0.7),
     UPSTREAM_CONNECT_TIMEOUT_MS: milliseconds.default(5_000),
     UPSTREAM_FIRST_TEXT_TIMEOUT_MS: milliseconds.default(45_000),
+    FREE_REQUESTS_PER_MINUTE: integer(0, 1_000_000).optional(),
     UPSTREAM_RETRY_MS: milliseconds.default(600),
     UPSTREAM_FALLBACK_AFTER_MS: milliseconds.default(20_000),
     UPSTREAM_IDLE_TIMEOUT_MS: milliseconds.default(60_000),

@@ -8,10 +8,12 @@
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
-import type { Breakers } from './breakers.ts'
+import type { Breakers, Closed } from './breakers.ts'
 import type { Chain } from './chain.ts'
 import { UpstreamFailed } from './failures.ts'
+import type { FreeBudget } from './free-budget.ts'
 import type { Latencies } from './latency.ts'
+import { isFreeModel } from './models.ts'
 import type { Upstream, UpstreamAnswer, UpstreamHandlers, UpstreamRequest } from './openrouter.ts'
 
 export interface Attempt {
@@ -54,6 +56,7 @@ export interface AttemptDeps {
   latencies: Latencies
   /** Told of each attempt that is over, and of each model that was passed over. */
   observe: (attempt: Attempt) => void
+  freeBudget?: FreeBudget | undefined
   nowMs: () => number
   random: () => number
   /** Before the same model is asked again, ms; twice as long the next time, and from half of it to all. */
@@ -84,7 +87,7 @@ export function createAttempts(deps: AttemptDeps): AskUpstream {
     for (let model = queue.shift(); model !== undefined; model = queue.shift()) {
       if (calls >= attemptsMax || spentFastMs >= fastMs) break
       // Another attempt of this answer may just have found out.
-      const closed = breakers.closedTo(model)
+      const closed = (await overBudget(model)) ?? breakers.closedTo(model)
       if (closed?.firm === true) {
         const passed = passedOver(model, closed)
         observe(passed)
@@ -124,6 +127,19 @@ export function createAttempts(deps: AttemptDeps): AskUpstream {
     const all = [...passed, ...attempts]
     const last = all.at(-1)
     return { attempts: all, answer: last?.answer, error: last?.error === undefined ? undefined : told(all) }
+  }
+
+  async function overBudget(model: string): Promise<Closed | undefined> {
+    if (deps.freeBudget === undefined || !isFreeModel(model) || breakers.closedTo(model)?.firm)
+      return undefined
+    const { count, leftMs } = await deps.freeBudget.take()
+    if (count <= deps.freeBudget.max) return undefined
+    const cause = new Error('our own budget of requests to free models is used up')
+    return {
+      error: new UpstreamFailed('upstream_quota', 'free_quota', { cause }),
+      waitMs: leftMs,
+      firm: true,
+    }
   }
 
   /** Who is asked in which order: what is known to fail comes last, and what cannot answer before its time not at all. */
@@ -195,7 +211,7 @@ export function createAttempts(deps: AttemptDeps): AskUpstream {
   }
 }
 
-const passedOver = (model: string, closed: { error: AppError; waitMs: number }): Attempt => ({
+const passedOver = (model: string, closed: Closed): Attempt => ({
   model,
   answer: undefined,
   error: retryIn(closed.error, Math.ceil(closed.waitMs / 1000)),

@@ -10,9 +10,16 @@ import type { AppError } from '../errors.ts'
 import type { UpstreamFailed } from './failures.ts'
 import { isFreeModel } from './models.ts'
 
+/** Why a model is not asked now, and for how long; firm: it cannot answer before that. */
+export interface Closed {
+  error: AppError
+  waitMs: number
+  firm: boolean
+}
+
 export interface Breakers {
-  /** Undefined: it may be asked. Else why not, and for how long; firm: it cannot answer before that. */
-  closedTo(model: string): { error: AppError; waitMs: number; firm: boolean } | undefined
+  /** Undefined: it may be asked. */
+  closedTo(model: string): Closed | undefined
   /** It is being asked. Where only one attempt is let through, this is it. */
   asked(model: string): void
   succeeded(model: string): void

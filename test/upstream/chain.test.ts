@@ -171,6 +171,25 @@ describe('the free quota of the account', () => {
   })
 })
 
+describe('the account’s requests to free models', () => {
+  it('are counted before they are made: what is over is not asked, and told when to come back', async () => {
+    await service.close()
+    await start({ FREE_REQUESTS_PER_MINUTE: '3' })
+    const eve = await service.as('eve', { tier: 'premium' })
+    const turns = []
+    for (let send = 0; send < 5; send++) turns.push(await takeTurn(ann, await ann.conversation(), 'json'))
+    expect(asked()).toEqual([first, first, first])
+    expect(turns.map(({ error }) => error?.code)).toEqual([
+      ...[undefined, undefined, undefined],
+      ...['upstream_quota', 'upstream_quota'],
+    ])
+    expect(turns[4]?.error?.retry_after).toBeGreaterThan(40)
+    expect(turns[4]?.error?.retry_after).toBeLessThanOrEqual(60)
+    expect((await takeTurn(eve, await eve.conversation(), 'sse')).assistant.status).toBe('complete')
+    expect(asked().at(-1)).toBe(paid)
+  })
+})
+
 describe('what must not be paid', () => {
   const failures = [httpError(429), httpError(500), httpError(503), reset(), demo.empty(), httpError(404)]
   it('never by tier free, whatever fails', async () => {
