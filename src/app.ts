@@ -170,7 +170,6 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     }),
     isFree: models.isFree,
     estimateMs: latencies.estimate,
-    counts,
     transactions: db.settling,
     journal,
     jobs,

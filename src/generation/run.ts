@@ -5,7 +5,6 @@
  * is first decides the outcome. The terminal event is appended only after its transaction has been committed.
  * Nobody needs to watch: a run knows no viewer.
  */
-import type { TokenCounts } from '../context/counts.ts'
 import type { Caller, Transactions } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Jobs, NewJob } from '../jobs/jobs.ts'
@@ -62,7 +61,6 @@ export interface RunDeps {
   transactions: Transactions
   jobs: Pick<Jobs, 'wake'>
   log: Logger
-  counts: TokenCounts
   /** Told of what has settled. */
   observe: (settled: SettledGeneration) => void
   nowMs: () => number
@@ -197,7 +195,6 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     }
     const { message, error } = await store(deps, settlement, spec.message, end.error)
     const terminal = terminalEvent(message, error)
-    if (settlement.tokens === undefined) deps.counts.note(message)
     log.append(terminal)
     log.wake()
     deps.log.info(

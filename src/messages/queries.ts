@@ -169,6 +169,7 @@ export async function readTree(tx: Tx, conversationId: string): Promise<Message[
 
 /** A message of a path, as far as a context needs it. */
 export interface PathText {
+  id: string
   role: Message['sender_type']
   content: string
   /** As counted; null: not yet. */
@@ -192,7 +193,7 @@ export async function readPathTexts(
 ): Promise<PathText[]> {
   const weight = sql`coalesce(m.token_count * ${sql.raw(String(pathBytesPerToken))}, octet_length(m.content))
     + ${sql.raw(String(pathBytesPerToken * messageOverheadTokens))}`
-  const read = sql`m.parent_message_id, m.sender_type, m.content, m.token_count, m.created_at`
+  const read = sql`m.id, m.parent_message_id, m.sender_type, m.content, m.token_count, m.created_at`
   return tx.execute<PathText & Record<string, unknown>>(sql`
     with recursive path as (
       select ${read}, 1 as step, (${weight})::bigint as bytes
@@ -202,7 +203,7 @@ export async function readPathTexts(
       from path join chat.messages m on m.conversation_id = ${conversationId} and m.id = path.parent_message_id
       where path.bytes + ${weight} <= ${bytesMax}::bigint and path.step < ${contextStepsMax}
     )
-    select sender_type as role, content, token_count as tokens, created_at as "createdAt",
+    select id, sender_type as role, content, token_count as tokens, created_at as "createdAt",
       parent_message_id is null as "isRoot"
     from path order by step`)
 }

@@ -20,7 +20,7 @@ import type { Links } from '../http/links.ts'
 import type { ModelChain } from '../upstream/chain.ts'
 import { answerRow, plan, specify, storeTurn, type Answer, type SpecifyDeps } from './answer.ts'
 import { claim, within } from './claim.ts'
-import { readMessage, readPathTexts, readTurn, type NewMessage } from './queries.ts'
+import { readMessage, readPathTexts, readTurn, type NewMessage, type PathText } from './queries.ts'
 import { persist, type SendQueue } from './queue.ts'
 import type { ActiveGeneration, Message, RegenerateBody, SendBody } from './schemas.ts'
 
@@ -178,6 +178,7 @@ async function begin(
         readTurn(tx, conversationId, question?.id ?? answer.messageId, answer.messageId),
       ]),
     )
+    noteUncounted(deps.counts, conversationId, path)
     const message = messages.at(-1)
     if (message === undefined) throw new Error('a stored turn cannot be read')
     const userMessage = question === undefined ? undefined : messages[0]
@@ -186,12 +187,21 @@ async function begin(
   })
   try {
     const { spec, userMessage } = await stored
-    if (userMessage !== undefined) deps.counts.note(userMessage)
     return { kind: 'begun', userMessage, generation: deps.engine.start(spec) }
   } catch (error) {
     if (error instanceof AlreadyDone) return replayed(error.claimed)
     return rethrow(deps, caller, conversationId, begun, error)
   }
+}
+
+/** What is read as history for the first time is likely to be read with each turn from now on: it is worth a count. */
+function noteUncounted(
+  counts: TokenCounts,
+  conversationId: string,
+  [, ...history]: readonly PathText[],
+): void {
+  for (const { id, content, tokens } of history)
+    if (tokens === null && content !== '') counts.note({ id, conversation_id: conversationId, content })
 }
 
 function replayed({ conversationId, messageId }: Claimed): Turn {
