@@ -223,7 +223,10 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
   }
 
   async function pull(): Promise<{ attempts: AnswerEnd['attempts']; outcome: Outcome; error?: AppError }> {
-    const { attempts, answer, error } = await deps.ask(order, handlers, controller.signal)
+    const { attempts, answer, error } = await deps
+      .ask(order, handlers, controller.signal)
+      // A mistake of ours: the answer fails, and must not be left running.
+      .catch((mistake: unknown) => ({ attempts: [], answer: undefined, error: internal(mistake) }))
     if (asked !== undefined) return { attempts, ...ended(asked) }
     if (error !== undefined) return { attempts, outcome: 'failed', error }
     if (answer?.finishReason !== undefined) return { attempts, outcome: 'complete' }

@@ -29,7 +29,6 @@ export async function registerSecurity(
   app: FastifyInstance,
   origins: readonly string[] | undefined,
 ): Promise<void> {
-  const fixedHeaders = helmetHeaders()
   app.addHook('onRequest', (request, reply, done) => {
     void reply.headers(fixedHeaders).header('x-request-id', request.id)
     done()
@@ -52,7 +51,7 @@ export async function registerSecurity(
 }
 
 /** What helmet says to every answer: always the same, so it is asked once. */
-function helmetHeaders(): Record<string, string> {
+function askHelmet(): Record<string, string> {
   const headers: Record<string, string> = {}
   const probe = new ServerResponse(new IncomingMessage(new Socket()))
   const protect = helmet({
@@ -68,6 +67,8 @@ function helmetHeaders(): Record<string, string> {
   return headers
 }
 
+const fixedHeaders = askHelmet()
+
 /** The same headers for what fails before any hook runs, such as a URL that cannot be decoded. */
 export function addEdgeHeaders(
   request: FastifyRequest,
@@ -75,11 +76,11 @@ export function addEdgeHeaders(
   origins: readonly string[] | undefined,
 ): void {
   const { origin } = request.headers
-  void reply.header('x-request-id', request.id).header('vary', 'Origin')
+  void reply.headers(fixedHeaders).header('x-request-id', request.id).header('vary', 'Origin')
   if (origin === undefined) return
   if (origins === undefined ? localOrigin.test(origin) : origins.includes('*') || origins.includes(origin))
     void reply
-      .header('access-control-allow-origin', origin)
+      .header('access-control-allow-origin', origins?.includes('*') === true ? '*' : origin)
       .header('access-control-expose-headers', exposedHeaders.join(', '))
 }
 

@@ -253,6 +253,32 @@ describe('premium', () => {
   })
 })
 
+describe('what is known of the answering model', () => {
+  it('is journalled while it speaks: whoever settles after a crash accounts for the one that answered', async () => {
+    const gate = demo.gated()
+    service.upstream.script(httpError(500), gate)
+    const id = await ann.conversation()
+    const stream = await ann.stream(`/conversations/${id}/messages`, { content: 'go' })
+    gate.release(1)
+    await stream.until(({ data }) => data.type === 'assistant_chunk')
+    const model = async () =>
+      (await service.sql<{ model: string }[]>`select model from chat.generations`)[0]?.model
+    await expect.poll(model, { timeout: 5_000 }).toBe(second)
+    gate.end()
+    await stream.ended
+  })
+
+  it('becomes an estimate for its next answers', async () => {
+    service.upstream.script(answer('slow', { delayMs: 200 }), answer('again'))
+    const once = await takeTurn(ann, await ann.conversation(), 'sse')
+    const again = await takeTurn(ann, await ann.conversation(), 'sse')
+    const estimate = ({ frames }: typeof once) => Number(frames[1]?.data['estimated_response_time_ms'])
+    expect(once.frames[1]?.data['estimated_response_time_ms']).toBeNull()
+    expect(estimate(again)).toBeGreaterThanOrEqual(190)
+    expect(again.assistant.metadata['estimated_response_time_ms']).toEqual(anyNumber)
+  })
+})
+
 describe('a conversation that is too long for the model', () => {
   it('is sent once more with half of its history, and answered', async () => {
     const id = await ann.conversation()
