@@ -6,7 +6,10 @@ import type { Links } from '../http/links.ts'
 import type { ModelChain } from '../upstream/chain.ts'
 import type { Catalogue } from '../upstream/models.ts'
 
-/** Of who pays it is the conversation that decides, unless a model is asked for. What is refused anyway is not counted. */
+/**
+ * Of who pays it is the conversation that decides, unless a model is asked for. What is refused anyway is not counted, nor
+ * is a model whose price nobody tells.
+ */
 export async function answersFree(
   {
     db,
@@ -18,8 +21,8 @@ export async function answersFree(
   { conversationId, model }: { conversationId: string; model: string | undefined },
 ): Promise<boolean> {
   const { tier } = caller
-  if (tier === 'free') return true
   if (model !== undefined) return models.isFree(model)
+  if (tier === 'free') return chain.offered(tier).chain.slice(0, 1).some(models.isFree)
   const conversation = await db.asCaller(caller, (tx) => readConversation(tx, conversationId, links))
   if (conversation === undefined) return false
   const [first] = chain.choose({
