@@ -39,6 +39,7 @@ import { createAttempts } from './upstream/attempts.ts'
 import { createBreakers } from './upstream/breakers.ts'
 import { createModelChain } from './upstream/chain.ts'
 import { createFreeBudget } from './upstream/free-budget.ts'
+import { createFreeTurns } from './upstream/free-turns.ts'
 import { createLatencies } from './upstream/latency.ts'
 import { createCatalogue } from './upstream/models.ts'
 import { createUpstream } from './upstream/openrouter.ts'
@@ -128,10 +129,20 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     log,
   })
   const billing = createBilling(resolved.upstream)
+  const shared =
+    config.REDIS_URL === undefined
+      ? undefined
+      : createSharedCounts({ url: config.REDIS_URL, keyPrefix: config.REDIS_KEY_PREFIX, log })
+  const limitStore = createLimitStore({ shared })
   const asking = {
     upstream,
     breakers: createBreakers({ nowMs }),
     observe: observeAttempts(metrics.recorder, models.isFree),
+    freeBudget: createFreeBudget({
+      baseUrl: resolved.upstream.baseUrl,
+      max: config.FREE_REQUESTS_PER_MINUTE,
+      counts: limitStore,
+    }),
     nowMs,
   }
   const pseudonymOf = createPseudonyms(resolved.pseudonymKey)
@@ -150,21 +161,12 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     handlers: { [reconcileKind]: createReconcileHandler({ billing, log }), [titleKind]: titles.handler },
     gaveUp: metrics.recorder.jobGivenUp,
   })
-  const shared =
-    config.REDIS_URL === undefined
-      ? undefined
-      : createSharedCounts({ url: config.REDIS_URL, keyPrefix: config.REDIS_KEY_PREFIX, log })
-  const limitStore = createLimitStore({ shared })
   const engine = createEngine({
     ask: createAttempts({
       ...asking,
       latencies,
+      freeTurns: createFreeTurns(),
       random: Math.random,
-      freeBudget: createFreeBudget({
-        baseUrl: resolved.upstream.baseUrl,
-        max: config.FREE_REQUESTS_PER_MINUTE,
-        counts: limitStore,
-      }),
       retryMs: config.UPSTREAM_RETRY_MS,
       fallbackAfterMs: Math.min(config.UPSTREAM_FALLBACK_AFTER_MS, config.UPSTREAM_FIRST_TEXT_TIMEOUT_MS),
     }),

@@ -13,7 +13,8 @@ import type { NewJob, JobHandler, JobOutcome } from '../jobs/jobs.ts'
 import type { EndedAttempt } from '../operations/attempt-status.ts'
 import type { Breakers } from '../upstream/breakers.ts'
 import type { Tier } from '../upstream/chain.ts'
-import type { Catalogue } from '../upstream/models.ts'
+import type { FreeBudget } from '../upstream/free-budget.ts'
+import { isFreeModel, type Catalogue } from '../upstream/models.ts'
 import type { UpstreamFailed } from '../upstream/openrouter.ts'
 import { titleOf } from './title-answer.ts'
 import { callForTitle, type TitleCall, type TitleCallDeps } from './title-call.ts'
@@ -38,6 +39,7 @@ export interface TitlesDeps extends Omit<TitleCallDeps, 'isFree' | 'timeoutMs'> 
   freeOnly: boolean
   catalogue: Pick<Catalogue, 'isFree' | 'isPaid'>
   breakers: Breakers
+  freeBudget?: FreeBudget | undefined
   pseudonymOf: (caller: Pick<UserCaller, 'userId'>) => string
   /** Told of each call that is over. */
   observe: (call: EndedAttempt & { model: string; durationMs: number }) => void
@@ -79,6 +81,10 @@ export function createTitles(deps: TitlesDeps): Titles {
     if (exchange === undefined) return { kind: 'done' }
     const closed = breakers.closedTo(model)
     if (closed !== undefined) return again(attempt, 'model_is_left_alone', closed.waitMs)
+    // A title's request is one of the account's as well.
+    const taken = isFreeModel(model) ? await deps.freeBudget?.take() : undefined
+    if (taken !== undefined && taken.count > (deps.freeBudget?.max ?? 0))
+      return again(attempt, 'free_requests_used_up', taken.leftMs)
 
     const { userId } = exchange
     const startedAtMs = deps.nowMs()
@@ -96,7 +102,7 @@ export function createTitles(deps: TitlesDeps): Titles {
         signal,
       )
     } finally {
-      tellBreaker(model, call)
+      tellBreaker(model, call, startedAtMs)
     }
     const durationMs = deps.nowMs() - startedAtMs
     deps.observe({ model, durationMs, ...ended(call) })
@@ -117,8 +123,8 @@ export function createTitles(deps: TitlesDeps): Titles {
     return { kind: 'done', write: (tx) => replaceTitle(tx, conversationId, title) }
   }
 
-  function tellBreaker(named: string, call: TitleCall | undefined): void {
-    if (call?.kind === 'answered') breakers.succeeded(named)
+  function tellBreaker(named: string, call: TitleCall | undefined, askedAtMs: number): void {
+    if (call?.kind === 'answered') breakers.succeeded(named, askedAtMs)
     else if (call?.kind === 'failed') breakers.failed(named, call.error)
     // That a title came too late says nothing of answers, which may take longer.
     else breakers.abandoned(named)

@@ -1,6 +1,7 @@
 /** What each attempt at an answer took and may cost: as the upstream reported it, else as an estimate, else nothing. */
 import { estimateTokens } from '../context/build.ts'
 import type { Attempt } from '../upstream/attempts.ts'
+import { UpstreamFailed } from '../upstream/openrouter.ts'
 import type { Settlement } from './settle.ts'
 
 /**
@@ -33,7 +34,8 @@ export function usageOf(
     }
   }
   // Closed by us before its first word: its prompt had been read, and some providers charge for that.
-  const closedByUs = ended !== 'by itself' || error?.code === 'upstream_timeout'
+  const silent = error instanceof UpstreamFailed && error.kind === 'silent'
+  const closedByUs = ended !== 'by itself' || silent
   const mayBeBilled = ended === 'stopped' || (closedByUs && answer !== undefined)
   // Nothing was written and nothing reported: a refusal, a reset, an error page. Nobody charges for those.
   if (request === undefined || (written === '' && !mayBeBilled)) return undefined

@@ -190,7 +190,13 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
       titleJob: spec.titleJob,
       usages: attempts.flatMap(
         (attempt) =>
-          usageOf(attempt, attempt === answering ? written : '', endedBy(asked), deps.isFree) ?? [],
+          usageOf(
+            attempt,
+            attempt === answering ? written : '',
+            // What had failed before the stop was ended by nobody but itself.
+            attempt.stopped ? endedBy(asked) : 'by itself',
+            deps.isFree,
+          ) ?? [],
       ),
     }
     const { message, error } = await store(deps, settlement, spec.message, end.error)

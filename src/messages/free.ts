@@ -22,7 +22,8 @@ export async function answersFree(
 ): Promise<boolean> {
   const { tier } = caller
   if (model !== undefined) return models.isFree(model)
-  if (tier === 'free') return chain.offered(tier).chain.slice(0, 1).some(models.isFree)
+  // Most installations: no look at the conversation, which may remember another free one at most.
+  if (tier === 'free' && chain.offered(tier).chain.slice(0, 1).some(models.isFree)) return true
   const conversation = await db.asCaller(caller, (tx) => readConversation(tx, conversationId, links))
   if (conversation === undefined) return false
   const [first] = chain.choose({

@@ -12,6 +12,7 @@ import type { Breakers, Closed } from './breakers.ts'
 import type { Chain } from './chain.ts'
 import { UpstreamFailed } from './failures.ts'
 import type { FreeBudget } from './free-budget.ts'
+import type { FreeTurns } from './free-turns.ts'
 import type { Latencies } from './latency.ts'
 import { isFreeModel } from './models.ts'
 import type { Upstream, UpstreamAnswer, UpstreamHandlers, UpstreamRequest } from './openrouter.ts'
@@ -53,6 +54,7 @@ export type AskUpstream = (order: Order, handlers: AttemptHandlers, signal: Abor
 export interface AttemptDeps {
   upstream: Upstream
   breakers: Breakers
+  freeTurns: FreeTurns
   latencies: Latencies
   /** Told of each attempt that is over, and of each model that was passed over. */
   observe: (attempt: Attempt) => void
@@ -73,56 +75,74 @@ const retryAfterS = 5
 
 /** Never rejects: what went wrong is the last attempt's error. */
 export function createAttempts(deps: AttemptDeps): AskUpstream {
-  const { upstream, breakers, latencies, observe, nowMs, random } = deps
+  const { upstream, breakers, freeTurns, latencies, observe, nowMs, random } = deps
+  const isOpenTo = (model: string) => breakers.closedTo(model) === undefined
 
   return async function ask(order, handlers, signal) {
     const attempts: Attempt[] = []
     const { queue, away, late } = line(order.models)
+    const isStopped = () => signal.aborted
+    const isNew = (model: string) => attempts.every((attempt) => attempt.model !== model)
     let calls = 0
     let spentFastMs = 0
     let shorter = false
+    /** What was too long is asked again at once: it has not failed. */
+    let atOnce = false
     /** Why the model before is not asked, or not again. */
     let why = away.concat(late).find(({ model }) => model === order.models[0])?.error
     let announced: string = order.models[0]
     for (let model = queue.shift(); model !== undefined; model = queue.shift()) {
       if (calls >= attemptsMax || spentFastMs >= fastMs) break
-      // Another attempt of this answer may just have found out.
-      const closed = (await overBudget(model)) ?? breakers.closedTo(model)
-      if (closed?.firm === true) {
-        const passed = passedOver(model, closed)
-        observe(passed)
-        attempts.push(passed)
-        continue
+      const leave = isFreeModel(model) ? await freeTurns.enter(signal) : undefined
+      try {
+        // Another attempt of this answer may just have found out.
+        const closed = (await overBudget(model)) ?? breakers.closedTo(model)
+        if (isStopped()) break
+        if (closed?.firm === true) {
+          const passed = passedOver(model, closed)
+          observe(passed)
+          attempts.push(passed)
+          continue
+        }
+        // Another answer is just finding out: whom this one has not asked yet goes first.
+        if (closed !== undefined && isNew(model) && queue.some((other) => isNew(other) && isOpenTo(other))) {
+          if (late.every((passed) => passed.model !== model)) late.push(passedOver(model, closed))
+          why ??= closed.error
+          queue.push(model)
+          continue
+        }
+        // One that has failed needs a moment; another one does not.
+        if (!isNew(model) && !atOnce) {
+          const waitMs = deps.retryMs * 2 ** (calls - 1) * (0.5 + random() / 2)
+          await delay(waitMs, undefined, { signal }).catch(() => undefined)
+          spentFastMs += waitMs
+          if (isStopped()) break
+        }
+        if (model !== announced && why !== undefined) handlers.switched(model, why)
+        announced = model
+        atOnce = false
+        calls++
+        const hasAnother = calls < attemptsMax && queue.some(isOpenTo)
+        const attempt = await attemptOnce(order.request(model, shorter), handlers, signal, hasAnother)
+        attempts.push(attempt)
+        observe(attempt)
+        const { error, spoken } = attempt
+        if (error === undefined || spoken || isStopped()) break
+        why = error
+        const kind = error instanceof UpstreamFailed ? error.kind : 'mistake'
+        if (kind !== 'silent') spentFastMs += attempt.durationMs
+        if (kind === 'too_long' && !shorter) {
+          shorter = true
+          atOnce = true
+          queue.unshift(model)
+        } else if (kind === 'transient') queue.push(model)
+        else if (kind === 'no_credit' || kind === 'refused' || kind === 'mistake' || kind === 'too_long')
+          break
+      } finally {
+        leave?.()
       }
-      // One that has failed needs a moment; another one does not.
-      if (attempts.some((attempt) => attempt.model === model) && !shorter) {
-        const waitMs = deps.retryMs * 2 ** (calls - 1) * (0.5 + random() / 2)
-        await delay(waitMs, undefined, { signal }).catch(() => undefined)
-        spentFastMs += waitMs
-        if (signal.aborted) break
-      }
-      if (model !== announced && why !== undefined) handlers.switched(model, why)
-      announced = model
-      calls++
-      const hasAnother = calls < attemptsMax && queue.some((other) => breakers.closedTo(other) === undefined)
-      const attempt = await attemptOnce(order.request(model, shorter), handlers, signal, hasAnother)
-      attempts.push(attempt)
-      observe(attempt)
-      const { error, spoken } = attempt
-      if (error === undefined || spoken || signal.aborted) break
-      why = error
-      const kind = error instanceof UpstreamFailed ? error.kind : 'mistake'
-      if (kind !== 'silent') spentFastMs += attempt.durationMs
-      if (kind === 'too_long' && !shorter) {
-        shorter = true
-        queue.unshift(model)
-      } else if (kind === 'transient') queue.push(model)
-      else if (kind === 'no_credit' || kind === 'refused' || kind === 'mistake' || kind === 'too_long') break
     }
-    const passed = [
-      ...away,
-      ...late.filter(({ model }) => attempts.every((attempt) => attempt.model !== model)),
-    ]
+    const passed = [...away, ...late.filter(({ model }) => isNew(model))]
     passed.forEach(observe)
     const all = [...passed, ...attempts]
     const last = all.at(-1)
@@ -174,6 +194,7 @@ export function createAttempts(deps: AttemptDeps): AskUpstream {
           ...handlers,
           opened(heard) {
             answer = heard
+            if (isFreeModel(model)) freeTurns.allowed()
             handlers.opened(heard)
           },
           text(content) {
@@ -196,7 +217,9 @@ export function createAttempts(deps: AttemptDeps): AskUpstream {
     const durationMs = nowMs() - startedAtMs
     if (signal.aborted) breakers.abandoned(model)
     else if (error instanceof UpstreamFailed) breakers.failed(model, error)
-    else breakers.succeeded(model)
+    else breakers.succeeded(model, startedAtMs)
+    if (error instanceof UpstreamFailed && error.kind === 'free_quota') freeTurns.refused()
+    else if (!signal.aborted && isFreeModel(model)) freeTurns.allowed()
     if (error === undefined && answer?.finishReason !== undefined) latencies.note(model, durationMs)
     return {
       model,

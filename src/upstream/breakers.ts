@@ -22,7 +22,8 @@ export interface Breakers {
   closedTo(model: string): Closed | undefined
   /** It is being asked. Where only one attempt is let through, this is it. */
   asked(model: string): void
-  succeeded(model: string): void
+  /** @param askedAtMs what was learnt of it since stays. */
+  succeeded(model: string, askedAtMs: number): void
   failed(model: string, failure: UpstreamFailed): void
   /** Neither: it was stopped before it said anything. */
   abandoned(model: string): void
@@ -41,6 +42,7 @@ interface Breaker {
   failures: number
   /** Openings in a row. */
   openings: number
+  openedAtMs: number
   openUntilMs: number
   probing: boolean
   error: AppError | undefined
@@ -54,15 +56,29 @@ export function createBreakers({ nowMs }: { nowMs: () => number }): Breakers {
   function breakerOf(model: string): Breaker {
     const found = breakers.get(model)
     if (found !== undefined) return found
-    const made = { failures: 0, openings: 0, openUntilMs: -Infinity, probing: false, error: undefined }
+    const made: Breaker = {
+      failures: 0,
+      openings: 0,
+      openedAtMs: -Infinity,
+      openUntilMs: -Infinity,
+      probing: false,
+      error: undefined,
+    }
     breakers.set(model, made)
     return made
   }
 
   function open(breaker: Breaker, ms: number, error: AppError): void {
+    // What was asked together fails together: that is one opening.
+    if (breaker.openUntilMs <= nowMs()) breaker.openings++
     breaker.openUntilMs = Math.max(breaker.openUntilMs, nowMs() + ms)
-    breaker.openings++
+    breaker.openedAtMs = nowMs()
     breaker.error = error
+  }
+
+  /** The minute's limit, told by an answer begun before, does not end the day's. */
+  function closeFree(untilMs: number, error: AppError): void {
+    if (freeQuota === undefined || untilMs > freeQuota.untilMs) freeQuota = { untilMs, error }
   }
 
   return {
@@ -79,7 +95,10 @@ export function createBreakers({ nowMs }: { nowMs: () => number }): Breakers {
       const breaker = breakerOf(model)
       if (breaker.error !== undefined) breaker.probing = true
     },
-    succeeded: (model) => void breakers.delete(model),
+    succeeded(model, askedAtMs) {
+      if (breakerOf(model).openedAtMs <= askedAtMs) breakers.delete(model)
+      else breakerOf(model).probing = false
+    },
     abandoned(model) {
       breakerOf(model).probing = false
     },
@@ -89,7 +108,7 @@ export function createBreakers({ nowMs }: { nowMs: () => number }): Breakers {
       const { kind, closedForMs } = failure
       switch (kind) {
         case 'free_quota':
-          freeQuota = { untilMs: nowMs() + (closedForMs ?? openMs), error: failure }
+          closeFree(nowMs() + (closedForMs ?? openMs), failure)
           return
         case 'limited':
           open(breaker, closedForMs ?? openMs, failure)
@@ -100,6 +119,8 @@ export function createBreakers({ nowMs }: { nowMs: () => number }): Breakers {
         case 'transient':
         case 'silent':
           breaker.failures++
+          // Asked before it was opened, or since nobody else was there: it comes back when it was told to.
+          if (breaker.openUntilMs > nowMs()) return
           if (breaker.failures >= failuresMax || breaker.error !== undefined)
             open(breaker, Math.min(openMs * 2 ** breaker.openings, openMaxMs), failure)
           return

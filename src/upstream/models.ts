@@ -67,7 +67,8 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
     try {
       const found = await fetchModels()
       models = new Map(found.map((model) => [model.id, model]))
-      tellsPrices = found.some(({ pricing }) => pricing !== null)
+      // Who has told prices once sells, also when it tells none this time.
+      tellsPrices ||= found.some(({ pricing }) => pricing !== null)
       log.debug({ event: 'models_read', count: models.size }, 'the catalogue of models was read')
       return true
     } catch (error) {
@@ -119,7 +120,8 @@ export function createCatalogue(options: CatalogueOptions): Catalogue {
 
 const price = z
   .union([z.string(), z.number()])
-  .transform((told) => Number(told))
+  // An empty one is no price: read as zero it would make a model free.
+  .transform((told) => (typeof told === 'string' && told.trim() === '' ? NaN : Number(told)))
   .pipe(z.number().min(0))
   .transform(plainDecimal)
 const tokens = z.int().min(1).max(1_000_000_000)

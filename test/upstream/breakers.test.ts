@@ -36,9 +36,20 @@ describe('a model that fails', () => {
     fail('transient')
     fail('transient')
     breakers.asked(model)
-    breakers.succeeded(model)
+    breakers.succeeded(model, nowMs)
     fail('transient')
     fail('transient')
+    expect(waitMs()).toBeUndefined()
+  })
+
+  it('stays closed where a success was begun before it was limited', () => {
+    const askedAtMs = nowMs
+    breakers.asked(model)
+    nowMs += 100
+    fail('limited', 17_000)
+    breakers.succeeded(model, askedAtMs)
+    expect(waitMs()).toBe(17_000)
+    breakers.succeeded(model, nowMs + 1)
     expect(waitMs()).toBeUndefined()
   })
 
@@ -70,7 +81,7 @@ describe('when its time is over', () => {
     expect(waitMs()).toBeUndefined()
     breakers.asked(model)
     expect(waitMs()).toBe(5_000)
-    breakers.succeeded(model)
+    breakers.succeeded(model, nowMs)
     expect(waitMs()).toBeUndefined()
   })
 
@@ -104,7 +115,7 @@ describe('the free quota of the account', () => {
 
   it('is not forgotten since another free answer, begun before, succeeds', () => {
     fail('free_quota', 60_000, free[0])
-    breakers.succeeded(free[1])
+    breakers.succeeded(free[1], nowMs)
     expect(waitMs(free[1])).toBe(60_000)
   })
 })

@@ -1,6 +1,10 @@
 /** Which models are asked for an answer, in which order, and which never. The upstream is scripted, the rest is real. */
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import * as demo from '../../src/embedded/demo-model.ts'
+import type { Resolved } from '../../src/app.ts'
 import type { Message } from '../../src/messages/schemas.ts'
 import type { Client } from '../support/client.ts'
 import { startService, type Service } from '../support/service.ts'
@@ -13,7 +17,7 @@ const paid = 'maker/paid'
 let service: Service
 let ann: Client
 
-async function start(env: Record<string, string> = {}): Promise<void> {
+async function start(env: Record<string, string> = {}, resolved: Partial<Resolved> = {}): Promise<void> {
   service = await startService({
     env: {
       FALLBACK_MODEL: second,
@@ -23,6 +27,7 @@ async function start(env: Record<string, string> = {}): Promise<void> {
       ...env,
     },
     upstreamModel: first,
+    resolved,
   })
   ann = await service.as('ann')
 }
@@ -154,6 +159,32 @@ describe('the free quota of the account', () => {
       expect(Math.abs((turn.error?.retry_after ?? 0) - toMidnight())).toBeLessThan(60)
     }
     expect(asked().length).toBeLessThanOrEqual(3)
+  })
+
+  it('used up: 50 sends at once find it out by three', async () => {
+    let calls = 0
+    const server = createServer((request, response) => {
+      if (request.method === 'POST') calls++
+      request.resume()
+      const message = 'Rate limit exceeded: free-models-per-day. Add 10 credits to unlock more.'
+      response.setHeader('content-type', 'application/json')
+      response.statusCode = request.method === 'POST' ? 429 : 404
+      // As long as a real one takes.
+      setTimeout(() => response.end(JSON.stringify({ error: { code: 429, message } })), 200)
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const baseUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`
+    await service.close()
+    await start({}, { upstream: { baseUrl, apiKey: 'test', defaultModel: first } })
+    const turns = Array.from({ length: 50 }, async (_, index) => {
+      const user = await service.as(`user-${index}`)
+      return takeTurn(user, await user.conversation(), 'json')
+    })
+    for (const { error } of await Promise.all(turns)) expect(error?.code).toBe('upstream_quota')
+    expect(calls).toBeLessThanOrEqual(3)
+    server.closeAllConnections()
+    server.close()
   })
 
   it('used up: who may have the paid one is answered by it, at once', async () => {
