@@ -183,7 +183,8 @@ export async function abandon(
       error: { code: 'database_unavailable', message: 'The database was lost before this answer began.' },
     },
     upstreamId: undefined,
-    lastSeq: 1,
+    // Behind what is told of every answer first: the question and its beginning, though this log holds neither.
+    lastSeq: 3,
     storedSeq: 0,
     tail: [],
     terminal: {

@@ -239,6 +239,16 @@ describe('an answer being written', () => {
     expect(String(first.body['detail'])).not.toContain('Nothing was changed')
     const next = await takeTurn(service.ann, id, 'json')
     expect(next.assistant).toMatchObject({ content: 'All is well.', status: 'complete' })
+    // Whoever finds the answer that was given up, and watches it, is told of its end behind its beginning.
+    const { body } = await service.ann.get<{ messages: Message[] }>(`/conversations/${id}/messages`)
+    const givenUp = body.messages.find(({ status }) => status === 'interrupted')
+    const watched = await service.ann.stream(
+      `/conversations/${id}/messages/${givenUp?.id ?? ''}/stream`,
+      undefined,
+    )
+    const frames = await watched.ended
+    expect(frames.map(({ data }) => data.type)).toEqual(['assistant_start', 'error'])
+    expect(frames[1]?.seq).toBeGreaterThan(frames[0]?.seq ?? Infinity)
   })
 })
 
