@@ -22,8 +22,10 @@ export async function answersFree(
 ): Promise<boolean> {
   const { tier } = caller
   if (model !== undefined) return models.isFree(model)
-  // Most installations: no look at the conversation, which may remember another free one at most.
-  if (tier === 'free' && chain.offered(tier).chain.slice(0, 1).some(models.isFree)) return true
+  // Only where a tier may have both kinds does the conversation decide: as a rule it is not looked at.
+  const offered = chain.offered(tier).models
+  const free = offered.filter(models.isFree).length
+  if (free === 0 || free === offered.length) return free > 0
   const conversation = await db.asCaller(caller, (tx) => readConversation(tx, conversationId, links))
   if (conversation === undefined) return false
   const [first] = chain.choose({
