@@ -21,7 +21,7 @@ const nothing = () => undefined
 
 export function createFreeTurns(): FreeTurns {
   let known = false
-  let probes = 0
+  const probing = new Set<object>()
   const waiting = new Set<() => void>()
 
   const wakeAll = () => {
@@ -35,6 +35,7 @@ export function createFreeTurns(): FreeTurns {
     const timer = setTimeout(wake, waitMaxMs)
     waiting.add(wake)
     signal.addEventListener('abort', wake)
+    if (signal.aborted) wake()
     return promise.finally(() => {
       clearTimeout(timer)
       waiting.delete(wake)
@@ -44,18 +45,18 @@ export function createFreeTurns(): FreeTurns {
 
   return {
     async enter(signal) {
-      if (!known && probes >= probesMax) await wait(signal)
+      if (!known && probing.size >= probesMax) await wait(signal)
       if (known) return nothing
-      probes++
-      let left = false
+      const probe = {}
+      probing.add(probe)
       return () => {
-        if (!left) probes--
-        left = true
-        wakeAll()
+        if (probing.delete(probe)) wakeAll()
       }
     },
     allowed() {
       known = true
+      // They have found out, and may go on speaking for minutes.
+      probing.clear()
       wakeAll()
     },
     refused() {
