@@ -10,6 +10,7 @@ import { AppError } from '../errors.ts'
 import type { Jobs, NewJob } from '../jobs/jobs.ts'
 import type { Logger } from '../logging.ts'
 import type { Message, Usage } from '../messages/schemas.ts'
+import type { SettledFigures } from '../operations/recorder.ts'
 import type { AnswerEnd, AskUpstream, Order } from '../upstream/attempts.ts'
 import type { UpstreamAnswer, UpstreamRequest } from '../upstream/openrouter.ts'
 import { plausibleTokens, usageOf } from './accounts.ts'
@@ -62,19 +63,8 @@ export interface RunDeps {
   jobs: Pick<Jobs, 'wake'>
   log: Logger
   /** Told of what has settled. */
-  observe: (settled: SettledGeneration) => void
+  observe: (settled: SettledFigures) => void
   nowMs: () => number
-}
-
-/** What figures are made of. */
-export interface SettledGeneration {
-  model: string
-  outcome: Message['status']
-  isFree: boolean
-  /** Undefined: it said nothing. */
-  firstTokenMs: number | undefined
-  durationMs: number
-  usages: Settlement['usages']
 }
 
 export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
@@ -220,7 +210,6 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     deps.observe({
       model: askedModel(),
       outcome: message.status,
-      isFree: deps.isFree(askedModel()),
       firstTokenMs: firstTokenAtMs === undefined ? undefined : firstTokenAtMs - startedAtMs,
       durationMs,
       usages: settlement.usages,
