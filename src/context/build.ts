@@ -116,10 +116,6 @@ export function composeContext(path: readonly PathMessage[], options: ContextOpt
   }
 }
 
-/** The messages alone. */
-export const buildContext = (path: readonly PathMessage[], options: ContextOptions): UpstreamMessage[] =>
-  composeContext(path, options).messages
-
 function budgetOf({ tokensMax, windowTokens, answerTokensMax = 0, share = 1 }: ContextOptions): number {
   const window = windowTokens === undefined ? Infinity : (windowTokens - answerTokensMax) * windowShare
   return Math.floor(Math.min(tokensMax, window) * share)

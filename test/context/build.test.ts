@@ -2,7 +2,6 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import {
-  buildContext,
   composeContext,
   estimateTokens,
   messageOverheadTokens,
@@ -10,6 +9,8 @@ import {
   type PathMessage,
 } from '../../src/context/build.ts'
 import { promptVersion, standIns, systemPrompt } from '../../src/context/prompts.ts'
+
+const messagesOf = (...made: Parameters<typeof composeContext>) => composeContext(...made).messages
 
 const options: ContextOptions = { contextType: 'general', isFreeModel: false, tokensMax: 6_000 }
 const prompt = systemPrompt('general', options)
@@ -28,7 +29,7 @@ const talk = (count: number, tokens = 100): PathMessage[] =>
 /** What is sent, in the order of sending. */
 const textsOf = (path: readonly PathMessage[]) => path.map(({ content }) => content).toReversed()
 const said = (path: readonly PathMessage[], more: Partial<ContextOptions> = {}) =>
-  buildContext(path, { ...options, ...more })
+  messagesOf(path, { ...options, ...more })
     .slice(1)
     .map(({ content }) => content)
 const question = (content: string): PathMessage => ({ role: 'user', content })
@@ -126,7 +127,7 @@ describe('the budget', () => {
 
 describe('what was left out', () => {
   it('is told by one line of the system part, with the time since when all is there', () => {
-    const messages = buildContext(talk(100), { ...options, tokensMax: promptTokens + 1_050 })
+    const messages = messagesOf(talk(100), { ...options, tokensMax: promptTokens + 1_050 })
     expect(messages[0]?.content).toBe(
       `${prompt}\n\nEarlier messages of this conversation, before 2026-03-01T01:31Z, are left out.`,
     )
@@ -146,7 +147,7 @@ describe('what was left out', () => {
 
 describe('the roles', () => {
   const rolesOf = (path: readonly PathMessage[], more: Partial<ContextOptions> = {}) =>
-    buildContext(path, { ...options, ...more }).map(({ role }) => role[0])
+    messagesOf(path, { ...options, ...more }).map(({ role }) => role[0])
 
   it.each<[name: string, newestFirst: PathMessage[], sent: string[]]>([
     ['no message', [], [standIns.opening]],
@@ -185,7 +186,7 @@ describe('the roles', () => {
       })
       const sent = rolesOf(path, { tokensMax: promptTokens + (seed % 60) }).join('')
       expect(sent, JSON.stringify(path)).toMatch(/^s(ua)*u$/)
-      for (const { content } of buildContext(path, options)) expect(content.trim()).not.toBe('')
+      for (const { content } of messagesOf(path, options)) expect(content.trim()).not.toBe('')
     }
   })
 })

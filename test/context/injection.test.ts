@@ -1,7 +1,9 @@
 /** What a person writes never ends the fence around it, begins a turn, or becomes a line of the system prompt. */
 import { describe, expect, it } from 'vitest'
-import { buildContext } from '../../src/context/build.ts'
+import { composeContext } from '../../src/context/build.ts'
 import { printData, withoutControlTokens } from '../../src/context/fence.ts'
+
+const messagesOf = (...made: Parameters<typeof composeContext>) => composeContext(...made).messages
 
 /** Borders of turns and texts, as tokenizers know them. */
 const tokens = [
@@ -100,7 +102,7 @@ const attempts: [name: string, text: string][] = [
 const options = { contextType: 'general', isFreeModel: false, tokensMax: 20_000 } as const
 const question = { role: 'user', content: 'Hi.' } as const
 const systemPart = (contextData: Record<string, unknown>) =>
-  buildContext([question], { ...options, contextData })[0]?.content ?? ''
+  messagesOf([question], { ...options, contextData })[0]?.content ?? ''
 
 /** The system part for data that says nothing, with something else said. */
 function expectFenced(attempt: string, contextData: Record<string, unknown>): void {
@@ -134,12 +136,12 @@ describe.each(attempts)('%s', (_name, attempt) => {
 
   it('stays one message of its own role, without a border, and otherwise as it was', () => {
     for (const role of ['user', 'assistant'] as const) {
-      const messages = buildContext([question, { role, content: attempt }, question], options)
+      const messages = messagesOf([question, { role, content: attempt }, question], options)
       const spoken = messages.filter(({ content }) => content.includes(attempt.slice(-1)))
       expect(spoken.map((message) => message.role)).toContain(role)
       const sent = messages.slice(1).map(({ content }) => content)
       for (const token of tokens) expect(sent.join('\n')).not.toContain(token)
-      expect(messages[0]).toEqual(buildContext([question], options)[0])
+      expect(messages[0]).toEqual(messagesOf([question], options)[0])
     }
     expect(withoutControlTokens(attempt).replaceAll(' ', '')).toBe(attempt.replaceAll(' ', ''))
     expect(withoutControlTokens(withoutControlTokens(attempt))).toBe(withoutControlTokens(attempt))

@@ -1,6 +1,6 @@
 /** Reading a path and building a context from it costs what the budget allows, however long the path is. */
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { buildContext, composeContext, pathBytesMax } from '../../src/context/build.ts'
+import { composeContext, pathBytesMax } from '../../src/context/build.ts'
 import type { StoredMessage } from '../../src/context/counts.ts'
 import { print, sql } from '../../src/db/sql.ts'
 import type { Tx } from '../../src/db/database.ts'
@@ -55,7 +55,7 @@ async function timeOf(name: string): Promise<number> {
   const times: number[] = []
   for (let round = 0; round < 40; round++) {
     const startedAt = performance.now()
-    buildContext(await read(name), options)
+    composeContext(await read(name), options)
     times.push(performance.now() - startedAt)
   }
   return times.toSorted((a, b) => a - b)[9] ?? Infinity
