@@ -10,35 +10,24 @@ import { createLatencies } from '../../src/upstream/latency.ts'
 import { createUpstream } from '../../src/upstream/openrouter.ts'
 import { textOf, type Client, type OpenStream } from '../support/client.ts'
 import { scrape } from '../support/metrics.ts'
-import { startService, type Service } from '../support/service.ts'
+import { first, paid, second, startPriced } from '../support/priced.ts'
+import type { Service } from '../support/service.ts'
 import { takeTurn } from '../support/turn.ts'
 import { exact, sum } from '../support/usage.ts'
 
-const first = 'maker/first:free'
-const second = 'maker/second:free'
-const paid = 'maker/paid'
 const { answer, httpError, gated, hang, reason, finish, usage, done, comment } = demo
 
 let service: Service
 let ann: Client
 
 async function start(env: Record<string, string> = {}, upstreamModel = first): Promise<void> {
-  service = await startService({
-    env: { FALLBACK_MODEL: second, EMERGENCY_FALLBACK_MODEL: paid, ...env },
-    upstreamModel,
-  })
-  ann = await service.as('ann')
-  // Until the catalogue is read nobody knows that a model of this upstream costs anything.
-  await expect.poll(priced, { timeout: 5_000 }).toBe(true)
+  const started = await startPriced(env, upstreamModel)
+  service = started.service
+  ann = started.ann
 }
 async function restart(env: Record<string, string>, upstreamModel = first): Promise<void> {
   await service.close()
   await start(env, upstreamModel)
-}
-/** Then a model is called by its name. */
-async function priced(): Promise<boolean> {
-  const { body } = await ann.get<{ models: { id: string; name: string }[] }>('/api/chat/models')
-  return body.models.some(({ id, name }) => id !== name)
 }
 beforeEach(() => start())
 afterEach(() => service.close())

@@ -1,4 +1,4 @@
-/** Who may ask for which model, and what a catalogue tells of it, attacked over HTTP. The upstream is scripted. */
+/** Who may ask for which model, and what a catalogue tells of it, tried over HTTP. The upstream is scripted. */
 import { createServer, type RequestListener, type Server } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
@@ -7,34 +7,23 @@ import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vit
 import * as demo from '../../src/embedded/demo-model.ts'
 import { createCatalogue } from '../../src/upstream/models.ts'
 import type { Client } from '../support/client.ts'
+import { first, paid, second, startPriced } from '../support/priced.ts'
 import { startService, type Service } from '../support/service.ts'
 import { takeTurn } from '../support/turn.ts'
 
-const first = 'maker/first:free'
-const second = 'maker/second:free'
-const paid = 'maker/paid'
 const { httpError } = demo
 
 let service: Service
 let ann: Client
 
 async function start(env: Record<string, string> = {}, upstreamModel = first): Promise<void> {
-  service = await startService({
-    env: { FALLBACK_MODEL: second, EMERGENCY_FALLBACK_MODEL: paid, ...env },
-    upstreamModel,
-  })
-  ann = await service.as('ann')
-  // Until the catalogue is read nobody knows that a model of this upstream costs anything.
-  await expect.poll(priced, { timeout: 5_000 }).toBe(true)
+  const started = await startPriced(env, upstreamModel)
+  service = started.service
+  ann = started.ann
 }
 async function restart(env: Record<string, string>, upstreamModel = first): Promise<void> {
   await service.close()
   await start(env, upstreamModel)
-}
-/** Then a model is called by its name. */
-async function priced(): Promise<boolean> {
-  const { body } = await ann.get<{ models: { id: string; name: string }[] }>('/api/chat/models')
-  return body.models.some(({ id, name }) => id !== name)
 }
 beforeEach(() => start())
 afterEach(() => service.close())
