@@ -156,9 +156,29 @@ const schema = z
     RATE_LIMIT_MESSAGES_PER_HOUR: rateLimit.default(200),
     RATE_LIMIT_CONVERSATIONS_PER_DAY: rateLimit.default(100),
     RATE_LIMIT_FREE_GENERATIONS_PER_MINUTE: rateLimit.default(20),
+    RATE_LIMIT_TICKETS_PER_MINUTE: rateLimit.default(60),
     RATE_LIMIT_BAD_TOKENS_PER_MINUTE: rateLimit.default(300),
+    MAX_SOCKETS: integer(1, 1_000_000).default(12_000),
+    MAX_SOCKETS_PER_USER: integer(1, 1_000).default(10),
     REDIS_URL: url('redis:', 'rediss:').optional(),
     REDIS_KEY_PREFIX: z.string().default('rivulet:'),
+
+    SMTP_URL: url('smtp:', 'smtps:').optional(),
+    EMAIL_FROM: z
+      .string()
+      .regex(/^[^\r\n]*@[A-Za-z0-9.-]+>?\s*$/, 'must be an address such as Rivulet <hello@example.com>')
+      .optional(),
+    PUBLIC_URL: url('http:', 'https:').optional(),
+    VAPID_PUBLIC_KEY: z
+      .string()
+      .regex(/^[A-Za-z0-9_-]{87}$/, 'must be 65 bytes in base64url')
+      .optional(),
+    VAPID_PRIVATE_KEY: z
+      .string()
+      .regex(/^[A-Za-z0-9_-]{43}$/, 'must be 32 bytes in base64url')
+      .optional(),
+    VAPID_SUBJECT: url('mailto:', 'https:').optional(),
+    ALLOW_PRIVATE_TARGETS: flag.default(false),
 
     LOG_LEVEL: z
       .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'must be a pino level or silent')
@@ -194,6 +214,11 @@ const schema = z
         'set one of JWT_SECRET, JWT_PUBLIC_KEY and JWKS_URL: together they would let one kind of key pass for another',
       )
     if (config.JWT_SECRET?.length === 0) wrong('JWT_SECRET', 'holds no value')
+    if ((config.SMTP_URL === undefined) !== (config.EMAIL_FROM === undefined))
+      wrong('EMAIL_FROM', 'SMTP_URL and EMAIL_FROM are needed together')
+    const vapid = [config.VAPID_PUBLIC_KEY, config.VAPID_PRIVATE_KEY, config.VAPID_SUBJECT]
+    if (new Set(vapid.map((value) => value === undefined)).size > 1)
+      wrong('VAPID_PUBLIC_KEY', 'VAPID_PUBLIC_KEY, VAPID_PRIVATE_KEY and VAPID_SUBJECT are needed together')
     if (config.NODE_ENV === 'production') refuseInProduction(config, wrong)
   })
 

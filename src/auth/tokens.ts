@@ -38,6 +38,8 @@ const jwksTimeoutMs = 1_500
 const subCharsMax = 255
 /** A signature found right is not checked again for so long, ms: what a key that was withdrawn is still good for. */
 const rememberedMs = 30_000
+/** Later than this is never: the year 9999, which every date can say. */
+const latestMs = Date.UTC(9999, 0)
 /** Verified tokens remembered at most: a few MB. */
 const rememberedMax = 10_000
 
@@ -107,6 +109,7 @@ export async function createTokenVerifier(
         userId: sub,
         tier: tier === 'premium' ? 'premium' : 'free',
         name: typeof name === 'string' ? name : undefined,
+        validUntil: Math.min((payload.exp ?? 0) * 1000, latestMs),
       })
       remember(token, caller, payload.exp ?? 0)
       return caller

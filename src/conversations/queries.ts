@@ -2,6 +2,7 @@
 import { sql, type SQL } from '../db/sql.ts'
 import type { Tx } from '../db/database.ts'
 import type { Links } from '../http/links.ts'
+import { listedColumns, type ListedConversation } from './changes.ts'
 import type { ContextType, Conversation } from './schemas.ts'
 import { titleFrom } from './title.ts'
 
@@ -135,12 +136,14 @@ export interface LockedConversation extends Record<string, unknown> {
   metadata: Record<string, unknown>
   model: string | null
   current_message_id: string | null
+  /** Others are members of it. */
+  shared: boolean
 }
 
 /** First in every transaction that writes to a conversation: the order in which locks are taken. */
 export async function lockConversation(tx: Tx, id: string): Promise<LockedConversation | undefined> {
   const [row] = await tx.execute<LockedConversation>(sql`
-    select status, title, title_source, context_type, context_data, metadata, model, current_message_id
+    select status, title, title_source, context_type, context_data, metadata, model, current_message_id, shared
     from chat.conversations where id = ${id} and status <> 'deleted' for update`)
   return row
 }
@@ -154,13 +157,16 @@ export async function updateConversation(
     metadata?: Record<string, unknown> | undefined
     currentMessageId?: string | undefined
   },
-): Promise<void> {
+): Promise<ListedConversation | undefined> {
   const sets: SQL[] = [sql`updated_at = now()`]
   if (change.title !== undefined) sets.push(sql`title = ${change.title}, title_source = 'user'`)
   if (change.status !== undefined) sets.push(sql`status = ${change.status}`)
   if (change.metadata !== undefined) sets.push(sql`metadata = ${JSON.stringify(change.metadata)}::jsonb`)
   if (change.currentMessageId !== undefined) sets.push(sql`current_message_id = ${change.currentMessageId}`)
-  await tx.execute(sql`update chat.conversations set ${sql.join(sets, sql`, `)} where id = ${id}`)
+  const [row] = await tx.execute<ListedConversation>(
+    sql`update chat.conversations set ${sql.join(sets, sql`, `)} where id = ${id} returning ${listedColumns}`,
+  )
+  return row
 }
 
 /** New messages became part of it, the last of them being what is in view now. */
@@ -180,10 +186,11 @@ export async function noteAnswer(
   tx: Tx,
   id: string,
   exchange: { question: string; answer: string },
-): Promise<void> {
-  await tx.execute(sql`
+): Promise<ListedConversation | undefined> {
+  const [row] = await tx.execute<ListedConversation>(sql`
     update chat.conversations set last_message_at = now(), updated_at = now(),
       title = case title_source when 'default' then ${titleFrom(exchange.question, exchange.answer)} else title end,
       title_source = case title_source when 'default' then 'auto' else title_source end
-    where id = ${id}`)
+    where id = ${id} returning ${listedColumns}`)
+  return row
 }

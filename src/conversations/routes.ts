@@ -15,6 +15,7 @@ import type { RateLimits } from '../http/rate-limit.ts'
 import { readMessage, readPathUpTo, readTree } from '../messages/queries.ts'
 import { messageSchema } from '../messages/schemas.ts'
 import type { ModelChain } from '../upstream/chain.ts'
+import { changeOf, type TellDevices } from './changes.ts'
 import { deleteConversation } from './delete.ts'
 import { forkConversation } from './fork.ts'
 import { AlreadyDone, claimKey, wasDone } from './idempotency.ts'
@@ -25,7 +26,15 @@ import {
   readConversation,
   updateConversation,
 } from './queries.ts'
-import { contextTypeSchema, conversationSchema, createBody, forkBody, updateBody } from './schemas.ts'
+import {
+  contextTypeSchema,
+  conversationSchema,
+  createBody,
+  forkBody,
+  updateBody,
+  type ConversationChange,
+  type UpdateBody,
+} from './schemas.ts'
 import { defaultTitle } from './title.ts'
 
 /** Messages of a path that come with its conversation; older ones are paged with `before_id`. */
@@ -52,7 +61,15 @@ export async function conversationRoutes(
     chain,
     links,
     limits,
-  }: { db: Database; engine: Engine; chain: ModelChain; links: Links; limits: RateLimits },
+    tellDevices,
+  }: {
+    db: Database
+    engine: Engine
+    chain: ModelChain
+    links: Links
+    limits: RateLimits
+    tellDevices: TellDevices
+  },
 ): Promise<void> {
   const app = instance.withTypeProvider<ZodTypeProvider>()
   const common = { onRequest: app.requireUser }
@@ -63,6 +80,7 @@ export async function conversationRoutes(
     request: FastifyRequest,
     caller: UserCaller,
     reply: FastifyReply,
+    how: 'created' | 'forked',
     idempotency: Idempotency | undefined,
     make: (tx: Tx, id: string) => Promise<void>,
   ): Promise<FastifyReply> {
@@ -89,6 +107,7 @@ export async function conversationRoutes(
       counts: (made) => made.id === id,
       repeats: () => wasDone(db, caller, idempotency),
     })
+    if (conversation.id === id) tellDevices(caller.userId, changeOf(conversation, how))
     return reply.code(201).header('location', links.conversation(conversation.id)).send(conversation)
   }
 
@@ -151,7 +170,7 @@ export async function conversationRoutes(
       const { title, context_type, context_data, metadata, model } = request.body
       if (model !== undefined) chain.assertAllowed(model, caller.tier)
       const idempotency = idempotencyOf(request, ['conversation', request.body])
-      return makeOnce(request, caller, reply, idempotency, async (tx, id) => {
+      return makeOnce(request, caller, reply, 'created', idempotency, async (tx, id) => {
         await insertConversation(tx, {
           id,
           userId: caller.userId,
@@ -238,7 +257,8 @@ export async function conversationRoutes(
       handler: async (request) => {
         const id = idOrMissing(request.params.id, 'conversation_not_found')
         const { title, status, metadata, current_message_id } = request.body
-        return db.asCaller(userOf(request), async (tx) => {
+        const caller = userOf(request)
+        const changed = await db.asCaller(caller, async (tx) => {
           if ((await lockConversation(tx, id)) === undefined) throw missing()
           if (
             current_message_id !== undefined &&
@@ -252,6 +272,8 @@ export async function conversationRoutes(
           if (conversation === undefined) throw missing()
           return conversation
         })
+        tellDevices(caller.userId, changeOf(changed, reasonOf(request.body)))
+        return changed
       },
     })
 
@@ -269,7 +291,7 @@ export async function conversationRoutes(
     },
     async (request, reply) => {
       const id = idOrMissing(request.params.id, 'conversation_not_found')
-      await deleteConversation({ db, engine }, userOf(request), id)
+      await deleteConversation({ db, engine, tellDevices }, userOf(request), id)
       return reply.code(204).send(null)
     },
   )
@@ -291,9 +313,16 @@ export async function conversationRoutes(
       const { message_id, title } = request.body
       const caller = userOf(request)
       const idempotency = idempotencyOf(request, ['fork', id, request.body])
-      return makeOnce(request, caller, reply, idempotency, (tx, forkId) =>
+      return makeOnce(request, caller, reply, 'forked', idempotency, (tx, forkId) =>
         forkConversation(tx, caller, { id, messageId: message_id, forkId, title }, links),
       )
     },
   )
+}
+
+/** The most telling of what was changed at once. */
+function reasonOf({ status, title, current_message_id }: UpdateBody): ConversationChange['reason'] {
+  if (status !== undefined) return 'status'
+  if (title !== undefined) return 'renamed'
+  return current_message_id === undefined ? 'metadata' : 'branch'
 }

@@ -26,6 +26,35 @@ export const conversationSchema = z
   .meta({ id: 'Conversation' })
 export type Conversation = z.infer<typeof conversationSchema>
 
+/** What is told of a conversation that has changed: `conversation.updated`. */
+export const conversationChangeSchema = z
+  .object({
+    id: z.uuid(),
+    reason: z.enum([
+      'created',
+      'forked',
+      'renamed',
+      'status',
+      'branch',
+      'metadata',
+      'deleted',
+      'message',
+      'answer',
+      'title',
+    ]),
+    title: z.string(),
+    status: z.enum(['active', 'archived', 'deleted']),
+    current_message_id: z.uuid().nullable(),
+    message_count: z.int(),
+    updated_at: z.iso.datetime(),
+  })
+  .meta({
+    id: 'ConversationChange',
+    description:
+      'How it stands now. `message`: a turn has begun, and current_message_id is the answer being generated; `answer`: it has ended; `title`: a model has named it.',
+  })
+export type ConversationChange = z.infer<typeof conversationChangeSchema>
+
 const title = text(1, 255)
 
 export const createBody = optionalBody(

@@ -16,6 +16,7 @@ import type { Tier } from '../upstream/chain.ts'
 import type { FreeBudget } from '../upstream/free-budget.ts'
 import { isFreeModel, type Catalogue } from '../upstream/models.ts'
 import type { UpstreamFailed } from '../upstream/openrouter.ts'
+import type { ListedConversation, TellDevices } from './changes.ts'
 import { titleOf } from './title-answer.ts'
 import { callForTitle, type TitleCall, type TitleCallDeps } from './title-call.ts'
 import { titlePrompt } from './title-prompt.ts'
@@ -41,6 +42,7 @@ export interface TitlesDeps extends Omit<TitleCallDeps, 'isFree' | 'timeoutMs'> 
   breakers: Breakers
   freeBudget?: FreeBudget | undefined
   pseudonymOf: (caller: Pick<UserCaller, 'userId'>) => string
+  tellDevices?: TellDevices | undefined
   /** Told of each call that is over. */
   observe: (call: EndedAttempt & { model: string; durationMs: number }) => void
   nowMs: () => number
@@ -120,7 +122,16 @@ export function createTitles(deps: TitlesDeps): Titles {
       },
       'a model has made a title',
     )
-    return { kind: 'done', write: (tx) => replaceTitle(tx, conversationId, title) }
+    let named: ListedConversation | undefined
+    return {
+      kind: 'done',
+      write: async (tx) => {
+        named = await replaceTitle(tx, conversationId, title)
+      },
+      committed: () => {
+        if (named !== undefined) deps.tellDevices?.(userId, { ...named, reason: 'title' })
+      },
+    }
   }
 
   function tellBreaker(named: string, call: TitleCall | undefined, askedAtMs: number): void {

@@ -1,6 +1,7 @@
 /** SQL of titles that a model makes, as functions of a system's transaction. */
 import { sql } from '../db/sql.ts'
 import type { Tx } from '../db/database.ts'
+import { listedColumns, type ListedConversation } from './changes.ts'
 import { exchangeCharsMax, type Exchange } from './title-prompt.ts'
 
 /** Undefined: it has a name from its user by now, or is deleted, or gone. */
@@ -20,8 +21,13 @@ export async function readExchange(
 }
 
 /** Whoever renames or deletes it meanwhile is right: the row is looked at again where it was locked. */
-export async function replaceTitle(tx: Tx, conversationId: string, title: string): Promise<void> {
-  await tx.execute(sql`
+export async function replaceTitle(
+  tx: Tx,
+  conversationId: string,
+  title: string,
+): Promise<ListedConversation | undefined> {
+  const [row] = await tx.execute<ListedConversation>(sql`
     update chat.conversations set title = ${title}, title_source = 'auto', updated_at = now()
-    where id = ${conversationId} and status <> 'deleted' and title_source <> 'user'`)
+    where id = ${conversationId} and status <> 'deleted' and title_source <> 'user' returning ${listedColumns}`)
+  return row
 }

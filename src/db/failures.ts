@@ -10,10 +10,14 @@ const transient = /^(40001|40P01)$/
 /** The connection broke under a statement: a new one may well work. */
 const lost = /^(ECONNRESET|EPIPE|CONNECTION_LOST|57P0\d)$/
 
+/** A statement behind one that failed in the same transaction. */
+const skipped = /^25P02$/
+
 function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
 }
 
 export const isUnavailable = (error: unknown): boolean => unavailable.test(codeOf(error))
 export const isTransient = (error: unknown): boolean => transient.test(codeOf(error))
+export const isSkipped = (error: unknown): boolean => skipped.test(codeOf(error))
 export const isLost = (error: unknown): boolean => lost.test(codeOf(error))

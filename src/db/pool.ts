@@ -42,6 +42,8 @@ export interface PoolOptions {
 }
 
 const idleInTransactionMs = 15_000
+/** What a connection gets to be ended in order, ms. */
+const goodbyeMs = 1_000
 /** Long enough to be reused, short enough that a rotated login or a moved server is noticed. */
 const lifetimeS = 1_800
 
@@ -60,9 +62,14 @@ export function createPool({ url, max, withinMs, settings = {} }: PoolOptions): 
     idle_in_transaction_session_timeout: idleInTransactionMs,
     options: '-c TimeZone=UTC',
   })
+  const open = new Set<pg.PoolClient>()
   // A connection that dies while idle, or leased, is no news: its next use says so.
   pool.on('error', () => undefined)
-  pool.on('connect', (client) => client.on('error', () => undefined))
+  pool.on('connect', (client) => {
+    client.on('error', () => undefined)
+    open.add(client)
+  })
+  pool.on('remove', (client) => open.delete(client))
 
   return {
     async lease() {
@@ -80,9 +87,19 @@ export function createPool({ url, max, withinMs, settings = {} }: PoolOptions): 
       }
     },
     counts: () => ({ open: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
-    close: () => pool.end(),
+    async close() {
+      // Whoever says goodbye to a server that is gone waits for its answer for ever.
+      const impatience = setTimeout(() => {
+        for (const client of open) streamOf(client).destroy()
+      }, goodbyeMs)
+      await pool.end()
+      clearTimeout(impatience)
+    },
   }
 }
+
+const streamOf = (client: pg.PoolClient) =>
+  (client as unknown as { connection: { stream: Duplex } }).connection.stream
 
 interface Waiting extends Statement {
   resolve: (rows: Rows<Row>) => void
@@ -91,7 +108,7 @@ interface Waiting extends Statement {
 
 /** Gathers what is issued together into one batch; anything else is a batch by itself. */
 function createGatherer(client: pg.PoolClient) {
-  const { stream } = (client as unknown as { connection: { stream: Duplex } }).connection
+  const stream = streamOf(client)
   let gathered: Waiting[] | undefined
 
   function send(all: readonly Waiting[]): void {

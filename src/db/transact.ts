@@ -10,7 +10,7 @@
  */
 import { print, sql, type SQL } from './sql.ts'
 import { AppError } from '../errors.ts'
-import { isLost, isTransient, isUnavailable } from './failures.ts'
+import { isLost, isSkipped, isTransient, isUnavailable } from './failures.ts'
 import type { Connection, Pool } from './pool.ts'
 
 /** A transaction in progress. */
@@ -77,6 +77,7 @@ export function createTransactions(pool: Pool, open: () => boolean): Transaction
 function createAttempt(pool: Pool, role: Role, who: string) {
   let committing = false
   let committed: Promise<unknown> | undefined
+  let failure: unknown
 
   async function transact<T>(
     connection: Connection,
@@ -85,8 +86,13 @@ function createAttempt(pool: Pool, role: Role, who: string) {
   ): Promise<T> {
     const send = async <R extends object>(query: SQL): Promise<R[]> => {
       const { text, params } = print(query)
-      const { rows } = await connection.query<R>(text, params)
-      return rows
+      try {
+        const { rows } = await connection.query<R>(text, params)
+        return rows
+      } catch (error) {
+        failure ??= error
+        throw error
+      }
     }
     const tx: Tx = {
       execute: send,
@@ -152,9 +158,11 @@ function createAttempt(pool: Pool, role: Role, who: string) {
         sound = true
         return result
       } catch (error) {
+        // Of several statements under way the one that failed says why, not those that were skipped behind it.
+        const cause = isSkipped(error) ? (failure ?? error) : error
         // Rolled back here and now, or by closing the connection: it never goes back in the middle of something.
-        sound = !state.silent && !isUnavailable(error) && !(await failed(rollback(connection)))
-        throw error
+        sound = !state.silent && !isUnavailable(cause) && !(await failed(rollback(connection)))
+        throw cause
       } finally {
         clearTimeout(timer)
         connection.release(!sound)

@@ -38,18 +38,21 @@ export async function inspectWall(connection: Connection): Promise<WallReport> {
       `the database login ${login.rolname} is a superuser or may bypass row level security: give the service a plain login`,
     )
 
-  const { rows: tables } = await connection.query<{ relname: string; forced: boolean; unguarded: boolean }>(`
+  const { rows: tables } = await connection.query<{ relname: string; forced: boolean; unguarded: string[] }>(`
     select relname, relrowsecurity and relforcerowsecurity as forced,
-      has_table_privilege('public', oid, 'select') or exists (
-        select from unnest(array['chat_caller', 'chat_system']) as role
-        join pg_roles on rolname = role and has_table_privilege(pg_roles.oid, pg_class.oid, 'select')
-        where not exists (select from pg_policy where polrelid = pg_class.oid and polroles = array[pg_roles.oid])
+      array(
+        select 'public' where has_table_privilege('public', pg_class.oid, 'select')
+        union all
+        select rolname::text from pg_roles
+        where rolname in ('chat_caller', 'chat_system') and has_table_privilege(pg_roles.oid, pg_class.oid, 'select')
+          and not exists (select from pg_policy where polrelid = pg_class.oid and polroles = array[pg_roles.oid])
       ) as unguarded
     from pg_class where relnamespace = 'chat'::regnamespace and relkind in ('r', 'p')`)
   if (tables.length === 0) breaches.push('schema chat has no tables')
   for (const { relname, forced, unguarded } of tables) {
     if (!forced) breaches.push(`table chat.${relname} has no forced row level security`)
-    if (unguarded) breaches.push(`table chat.${relname} has no policy for a role that may read it`)
+    for (const role of unguarded)
+      breaches.push(`table chat.${relname} may be read by ${role}, for whom it has no policy`)
   }
   const { rows: open } = await connection.query<{ tablename: string; policyname: string }>(
     `select tablename, policyname from pg_policies where schemaname = 'chat' and roles <> array['chat_system'::name]

@@ -30,6 +30,7 @@ export async function printBanner(options: {
     '',
     `Rivulet listens on ${origin}`,
     `  API page   ${origin}/docs`,
+    ...(config.NODE_ENV === 'production' ? [] : [`  the socket ${origin}/playground/realtime`]),
     `  database   ${embedded.database === undefined ? 'as configured' : `embedded PostgreSQL in ${embedded.database} (set DATABASE_URL for your own)`}`,
     `  model      ${embedded.model === undefined ? 'as configured' : `${embedded.model}, built in (set OPENROUTER_API_KEY for a real one)`}`,
     `  tokens     ${embedded.jwtSecret === undefined ? 'as configured' : 'signed with a secret of this installation: npm run token -- <user>'}`,

@@ -80,6 +80,7 @@ async function fill(
     tokenKeys,
     upstream: { baseUrl, apiKey: config.OPENROUTER_API_KEY ?? 'none', defaultModel: model },
     pseudonymKey: pseudonymKeyOf(tokenKeys),
+    embeddedSecret: embedded.jwtSecret,
   }
 }
 

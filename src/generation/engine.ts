@@ -14,8 +14,9 @@ export { createViewer } from './viewer.ts'
 export { attach, outcomeOf, type ResumeDeps } from './resume.ts'
 export { createJournal, type Journal } from './journal.ts'
 export { createMirrors, type Mirrors } from './mirror.ts'
+export { createWatched, type Watched } from './watched.ts'
 export { createReaper, reap } from './reaper.ts'
-export { requestStop } from './stop.ts'
+export { heedStops, requestStop, tellStops } from './stop.ts'
 
 export interface Engine {
   /** @throws AppError `shutting_down` while draining: ask before storing a turn. */
@@ -29,12 +30,18 @@ export interface Engine {
     messageId: string
   }): Promise<void>
   find(generationId: string): Generation | undefined
+  /** For whoever has stored a request to stop a generation of another instance: it hears of it at once. */
+  tellStop: (generationId: string) => void
   running(): number
   /** Lets running generations finish for `graceMs`, then settles the rest as interrupted. */
   drain(graceMs: number): Promise<void>
 }
 
-export function createEngine(deps: RunDeps): Engine {
+export interface EngineDeps extends RunDeps {
+  tellStop?: (generationId: string) => void
+}
+
+export function createEngine(deps: EngineDeps): Engine {
   const generations = new Map<string, Generation>()
   const abandoning = new Set<Promise<void>>()
   let draining = false
@@ -70,6 +77,7 @@ export function createEngine(deps: RunDeps): Engine {
       return abandoned.finally(() => abandoning.delete(abandoned))
     },
     find: (generationId) => generations.get(generationId),
+    tellStop: (generationId) => deps.tellStop?.(generationId),
     running: () => generations.size,
     async drain(graceMs) {
       draining = true

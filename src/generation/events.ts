@@ -23,6 +23,9 @@ export interface StatusEvent {
   detail: string
 }
 
+/** How a generation ends. */
+export type Outcome = 'complete' | 'stopped' | 'failed' | 'interrupted'
+
 export type LogEvent =
   | { type: 'user_message'; message: Message }
   | {

@@ -37,6 +37,8 @@ export interface Journal {
     tell: (verdict: JournalVerdict) => void
     note: () => UpstreamNote | undefined
   }): JournalEntry
+  /** Somebody may have asked this generation to stop: where it is open here, a flush looks now. */
+  look(generationId: string): void
   /** Age of the oldest event that is not stored, ms; at most a flush's distance too high. */
   lagMs(): number
 }
@@ -103,17 +105,20 @@ export function createJournal(options: JournalOptions): Journal {
   let controlledAtMs = 0
   let acknowledgedAtMs = nowMs()
   let collectedAtMs = -Infinity
+  /** Since the last flush began. */
+  let askedToLook = false
 
   function schedule(): void {
     // One that is in flight schedules the next: two at once would store the same events as different batches.
     if (timer !== undefined || inFlight !== undefined || entries.size === 0) return
+    const waitMs = askedToLook ? 0 : flushMs
     timer = setTimeout(() => {
       timer = undefined
       inFlight = flush().finally(() => {
         inFlight = undefined
         schedule()
       })
-    }, flushMs)
+    }, waitMs)
   }
 
   function tell(entry: Entry, verdict: JournalVerdict): void {
@@ -125,7 +130,9 @@ export function createJournal(options: JournalOptions): Journal {
   async function flush(): Promise<void> {
     const pieces = collect()
     const ids = [...entries.keys()]
-    if (pieces.length === 0 && nowMs() - controlledAtMs < controlMs) return
+    const looking = askedToLook
+    askedToLook = false
+    if (pieces.length === 0 && !looking && nowMs() - controlledAtMs < controlMs) return
     try {
       if (failures >= failuresBeforeSplit) await writeOneByOne(pieces)
       else await write(pieces, ids)
@@ -244,6 +251,14 @@ export function createJournal(options: JournalOptions): Journal {
           return entry.storedSeq
         },
       }
+    },
+    look(generationId) {
+      if (askedToLook || !entries.has(generationId)) return
+      askedToLook = true
+      clearTimeout(timer)
+      timer = undefined
+      // The flush in flight may have looked too early: the next one comes right behind it.
+      schedule()
     },
     lagMs() {
       const now = nowMs()

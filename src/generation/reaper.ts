@@ -7,6 +7,7 @@
 import { v7 as uuidv7 } from 'uuid'
 import { sql } from '../db/sql.ts'
 import { estimateTokens } from '../context/build.ts'
+import { listedColumns, type ListedConversation, type TellDevices } from '../conversations/changes.ts'
 import type { Transactions, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Logger } from '../logging.ts'
@@ -14,6 +15,7 @@ import { settleMessage } from '../messages/queries.ts'
 import { isFreeModel } from '../upstream/models.ts'
 import { recordUsage } from '../usage/reconcile.ts'
 import type { StoredTerminal } from './mirror.ts'
+import { leaveNews } from './news.ts'
 
 /** More events than a generation can have had in flight to its viewers when it died. */
 const shownSeqMax = 1_000_000
@@ -42,7 +44,12 @@ const chunksKeptMin = 10
 /** An idempotency key's life, hours. */
 const keysKeptH = 24
 
-export function createReaper({ transactions, log }: { transactions: Transactions; log: Logger }): Reaper {
+export function createReaper(deps: {
+  transactions: Transactions
+  log: Logger
+  tellDevices?: TellDevices | undefined
+}): Reaper {
+  const { transactions, log, tellDevices } = deps
   let awayUntilMs = performance.now() + graceMs
   const look = async () => {
     try {
@@ -50,7 +57,7 @@ export function createReaper({ transactions, log }: { transactions: Transactions
         await transactions.asSystem('look', (tx) => tx.commit(() => tx.execute(sql`select 1`)))
         return
       }
-      const reaped = await reap(transactions, silentS, log)
+      const reaped = await reap(transactions, silentS, log, tellDevices)
       if (reaped > 0)
         log.warn({ event: 'generations_reaped', count: reaped }, 'answers of a lost process were settled')
       await forgetChunks(transactions)
@@ -101,7 +108,12 @@ interface Silent extends Record<string, unknown> {
  * Settles every generation that has been silent for `silentS` seconds (0: every running one, for an instance that has
  * the database to itself) as interrupted. One that cannot be settled keeps no other from it. @returns how many.
  */
-export async function reap(transactions: Transactions, silentS: number, log?: Logger): Promise<number> {
+export async function reap(
+  transactions: Transactions,
+  silentS: number,
+  log?: Logger,
+  tellDevices?: TellDevices,
+): Promise<number> {
   const silent = await transactions.asSystem('find silent generations', (tx) =>
     tx.commit(() =>
       tx.execute<Silent>(sql`
@@ -112,7 +124,10 @@ export async function reap(transactions: Transactions, silentS: number, log?: Lo
   let reaped = 0
   for (const generation of silent)
     try {
-      if (await transactions.asSystem('reap', (tx) => settleSilent(tx, generation, silentS))) reaped++
+      const listed = await transactions.asSystem('reap', (tx) => settleSilent(tx, generation, silentS))
+      if (listed === undefined) continue
+      reaped++
+      if (listed.status !== 'deleted') tellDevices?.(generation.user_id, { ...listed, reason: 'answer' })
     } catch (error) {
       if (error instanceof AppError && error.code === 'database_unavailable') throw error
       log?.error(
@@ -123,14 +138,23 @@ export async function reap(transactions: Transactions, silentS: number, log?: Lo
   return reaped
 }
 
-async function settleSilent(tx: Tx, generation: Silent, silentS: number): Promise<boolean> {
+/** @returns its conversation; undefined where it is not silent, or not running any more. */
+async function settleSilent(
+  tx: Tx,
+  generation: Silent,
+  silentS: number,
+): Promise<ListedConversation | undefined> {
   const { id, conversation_id: conversationId, message_id: messageId, user_id: userId, model } = generation
   await tx.execute(sql`select 1 from chat.conversations where id = ${conversationId} for update`)
-  const [guarded] = await tx.execute<{ upstream_id: string | null; prompt_tokens: number | null }>(sql`
+  const [guarded] = await tx.execute<{
+    upstream_id: string | null
+    prompt_tokens: number | null
+    stop_requested: boolean
+  }>(sql`
     update chat.generations set status = 'interrupted', settled_at = now(), error_code = 'upstream_error'
     where id = ${id} and status = 'running' and heartbeat_at <= now() - make_interval(secs => ${silentS})
-    returning upstream_id, prompt_tokens_estimate as prompt_tokens`)
-  if (guarded === undefined) return false
+    returning upstream_id, prompt_tokens_estimate as prompt_tokens, stop_requested_at is not null as stop_requested`)
+  if (guarded === undefined) return undefined
   // In a statement of its own, behind the guard: what a last flush stored before it is seen, and nothing comes after.
   const [survived] = await tx.execute<{ text: string | null; reasoning: string | null; seq: string }>(sql`
     select coalesce(max(c.last_seq), 0) as seq,
@@ -147,8 +171,11 @@ async function settleSilent(tx: Tx, generation: Silent, silentS: number): Promis
   const upstreamId = guarded.upstream_id ?? undefined
   const promptTokens = guarded.prompt_tokens ?? 0
   const completionTokens = estimateTokens(text + (reasoning ?? ''))
-  await tx.commit(() =>
+  const [[listed]] = await tx.commit(() =>
     Promise.all([
+      tx.execute<ListedConversation>(
+        sql`update chat.conversations set updated_at = now() where id = ${conversationId} returning ${listedColumns}`,
+      ),
       tx.execute(
         sql`update chat.generations set survived_seq = ${survivedSeq}, last_seq = ${lastSeq} where id = ${id}`,
       ),
@@ -187,7 +214,15 @@ async function settleSilent(tx: Tx, generation: Silent, silentS: number): Promis
             },
             upstreamId,
           ),
+      // Whoever asked for a stop has what they wanted, though its process did not live to do it.
+      leaveNews(tx, {
+        userId,
+        conversationId,
+        messageId,
+        generationId: id,
+        outcome: guarded.stop_requested ? 'stopped' : 'interrupted',
+      }),
     ]),
   )
-  return true
+  return listed
 }

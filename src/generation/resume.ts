@@ -13,11 +13,10 @@ import type { Links } from '../http/links.ts'
 import type { SseSource } from '../http/sse.ts'
 import { readMessage } from '../messages/queries.ts'
 import type { Message } from '../messages/schemas.ts'
-import type { LogEvent } from './events.ts'
+import type { LogEvent, Outcome } from './events.ts'
 import type { Log } from './log.ts'
 import type { Mirrors } from './mirror.ts'
 import type { Generation } from './run.ts'
-import type { Outcome } from './settle.ts'
 import { createViewer, printFrame } from './viewer.ts'
 
 /** `<generation>:<seq>`. */
@@ -85,13 +84,24 @@ export async function attach(
   conversationId: string,
   messageId: string,
   cursor: Cursor | 'start' | undefined,
-): Promise<SseSource> {
+): Promise<{ generationId: string; source: SseSource }> {
   const { generation, message } = await deps.transactions.asCaller(caller, (tx) =>
     readGeneration(tx, conversationId, messageId, deps.links),
   )
+  const source = await sourceOf(deps, caller, generation, message, cursor)
+  return { generationId: generation.id, source }
+}
+
+async function sourceOf(
+  deps: ResumeDeps,
+  caller: Caller,
+  generation: StoredGeneration,
+  message: Message,
+  cursor: Cursor | 'start' | undefined,
+): Promise<SseSource> {
   const { id } = generation
   const running = generation.status === 'running'
-  const mirrored = { id, caller, conversationId, messageId }
+  const mirrored = { id, caller, conversationId: message.conversation_id, messageId: message.id }
   const log = deps.find(id)?.log ?? (await deps.mirrors.open(mirrored, { running }))
   if (log === undefined) return settledLongAgo(generation, message)
   // Shown by its own process, and stored a moment later: worth waiting for, before saying that it is not there.
@@ -173,13 +183,14 @@ export async function outcomeOf(
   caller: Caller,
   conversationId: string,
   messageId: string,
-): Promise<{ message: Message; error: AppError | undefined }> {
+): Promise<{ generationId: string; message: Message; error: AppError | undefined }> {
   for (;;) {
     const { generation, message } = await deps.transactions.asCaller(caller, (tx) =>
       readGeneration(tx, conversationId, messageId, deps.links),
     )
     if (generation.status !== 'running')
       return {
+        generationId: generation.id,
         message,
         error: generation.error_code === null ? undefined : new AppError(generation.error_code),
       }

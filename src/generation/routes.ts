@@ -3,11 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import { sql } from '../db/sql.ts'
 import { userOf } from '../auth/authenticate.ts'
-import { issueTicket, redeemTicket, streamTicketS } from '../auth/tickets.ts'
+import { redeemTicket } from '../auth/tickets.ts'
 import type { Caller, Database } from '../db/database.ts'
-import { AppError } from '../errors.ts'
 import type { Links } from '../http/links.ts'
 import { idOrMissing, messageParams } from '../http/params.ts'
 import type { SseResponses } from '../http/sse.ts'
@@ -15,21 +13,25 @@ import { messageSchema, type Message } from '../messages/schemas.ts'
 import type { Engine } from './engine.ts'
 import { requestStop } from './stop.ts'
 import { attach, parseCursor, readGeneration, type ResumeDeps } from './resume.ts'
+import type { Watched } from './watched.ts'
 
 /** How long a stop waits for the process that runs the generation, ms; then the message is told as it stands. */
 const stopPatienceMs = 4_000
 const stopPollMs = 100
 
-const ticketBody = z.strictObject({
-  for: z.string().regex(/^message:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i, 'must be "message:<id>"'),
-})
-
 export async function generationRoutes(
   instance: FastifyInstance,
-  options: { db: Database; engine: Engine; resume: ResumeDeps; sse: SseResponses; links: Links },
+  options: {
+    db: Database
+    engine: Engine
+    resume: ResumeDeps
+    sse: SseResponses
+    links: Links
+    watched: Pick<Watched, 'by'>
+  },
 ): Promise<void> {
   const app = instance.withTypeProvider<ZodTypeProvider>()
-  const { db, engine, resume, sse, links } = options
+  const { db, engine, resume, sse, links, watched } = options
 
   app.get(
     '/conversations/:id/messages/:message_id/stream',
@@ -39,7 +41,10 @@ export async function generationRoutes(
         if (request.headers.authorization !== undefined || typeof ticket !== 'string')
           return app.requireUser(request)
         const { message_id } = request.params as { message_id: string }
-        await app.admit(request, () => redeemTicket(db, ticket, `message:${message_id.toLowerCase()}`))
+        const { origin } = request.headers
+        await app.admit(request, () =>
+          redeemTicket(db, ticket, `message:${message_id.toLowerCase()}`, origin),
+        )
       },
       exposeHeadRoute: false,
       schema: {
@@ -61,7 +66,8 @@ export async function generationRoutes(
       const header = request.headers['last-event-id']
       const given = typeof header === 'string' && header !== '' ? header : request.query.after
       const cursor = given === undefined ? undefined : parseCursor(given)
-      const source = await attach(resume, userOf(request), id, messageId, cursor)
+      const { generationId, source } = await attach(resume, userOf(request), id, messageId, cursor)
+      watched.by(reply.raw, generationId)
       void reply.header('content-location', links.stream(id, messageId))
       return sse.send(reply, source)
     },
@@ -85,43 +91,12 @@ export async function generationRoutes(
     },
   )
 
-  app.post(
-    '/ticket',
-    {
-      onRequest: app.requireUser,
-      schema: {
-        summary: 'A ticket for a stream that is opened without headers',
-        description:
-          'For `EventSource`: the ticket goes into the address, may be used again, and lives 10 minutes.',
-        tags: ['Messages'],
-        body: ticketBody,
-        response: { 200: z.object({ ticket: z.string(), url: z.string(), expires_in: z.int() }) },
-      },
-    },
-    async (request) => {
-      const caller = userOf(request)
-      const messageId = request.body.for.slice('message:'.length).toLowerCase()
-      return db.asCaller(caller, async (tx) => {
-        const [found] = await tx.execute<{ conversation_id: string }>(sql`
-          select g.conversation_id from chat.generations g join chat.conversations c on c.id = g.conversation_id
-          where g.message_id = ${messageId} and c.status <> 'deleted' limit 1`)
-        if (found === undefined) throw new AppError('message_not_found')
-        const ticket = await issueTicket(tx, caller, `message:${messageId}`, streamTicketS)
-        return {
-          ticket,
-          url: `${links.stream(found.conversation_id, messageId)}?ticket=${ticket}`,
-          expires_in: streamTicketS,
-        }
-      })
-    },
-  )
-
   async function stop(caller: Caller, conversationId: string, messageId: string): Promise<Message> {
     const read = () => db.asCaller(caller, (tx) => readGeneration(tx, conversationId, messageId, links))
     const { generation, message } = await read()
     if (generation.status !== 'running') return message
     const stopped = await requestStop(
-      { transactions: db, find: (id) => engine.find(id) },
+      { transactions: db, find: (id) => engine.find(id), tell: engine.tellStop },
       caller,
       generation.id,
     )

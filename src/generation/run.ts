@@ -5,6 +5,7 @@
  * is first decides the outcome. The terminal event is appended only after its transaction has been committed.
  * Nobody needs to watch: a run knows no viewer.
  */
+import type { TellDevices } from '../conversations/changes.ts'
 import type { Caller, Transactions } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Jobs, NewJob } from '../jobs/jobs.ts'
@@ -14,10 +15,10 @@ import type { SettledFigures } from '../operations/recorder.ts'
 import type { AnswerEnd, AskUpstream, Order } from '../upstream/attempts.ts'
 import type { UpstreamAnswer, UpstreamRequest } from '../upstream/openrouter.ts'
 import { plausibleTokens, usageOf } from './accounts.ts'
-import type { FrameError, LogEvent, TerminalEvent } from './events.ts'
+import type { FrameError, LogEvent, Outcome, TerminalEvent } from './events.ts'
 import type { Journal, UpstreamNote } from './journal.ts'
 import { createLog, type Log } from './log.ts'
-import { settlePatiently, type Outcome, type Settlement } from './settle.ts'
+import { settlePatiently, type Settlement } from './settle.ts'
 import { createSilence } from './silence.ts'
 
 export interface GenerationSpec {
@@ -61,6 +62,7 @@ export interface RunDeps {
   estimateMs: (model: string) => number | undefined
   transactions: Transactions
   jobs: Pick<Jobs, 'wake'>
+  tellDevices?: TellDevices | undefined
   log: Logger
   /** Told of what has settled. */
   observe: (settled: SettledFigures) => void

@@ -7,6 +7,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { v7 as uuidv7 } from 'uuid'
 import { sql } from '../db/sql.ts'
+import type { ListedConversation, TellDevices } from '../conversations/changes.ts'
 import { noteAnswer } from '../conversations/queries.ts'
 import type { Caller, Transactions, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
@@ -15,10 +16,9 @@ import type { Logger } from '../logging.ts'
 import { readMessage, settleMessage } from '../messages/queries.ts'
 import type { Message } from '../messages/schemas.ts'
 import { needsReconciling, reconcileAfterMs, recordUsage, type UsageRow } from '../usage/reconcile.ts'
-import type { LogEvent } from './events.ts'
+import type { LogEvent, Outcome } from './events.ts'
 import type { StoredTerminal } from './mirror.ts'
-
-export type Outcome = 'complete' | 'stopped' | 'failed' | 'interrupted'
+import { leaveNews } from './news.ts'
 
 export interface Settlement {
   caller: Caller
@@ -50,16 +50,23 @@ export interface Settlement {
   })[]
 }
 
+interface Stored {
+  message: Message
+  conversation: ListedConversation | undefined
+  /** There are jobs to do at once. */
+  work: boolean
+}
+
 /**
  * One packet: the guard refuses the whole transaction where somebody else was first.
  *
- * @returns the message as stored; undefined where the generation was settled by somebody else.
+ * @returns what was stored; undefined where the generation was settled by somebody else.
  */
-export async function settle(transactions: Transactions, end: Settlement): Promise<Message | undefined> {
+async function settle(transactions: Transactions, end: Settlement): Promise<Stored | undefined> {
   const { caller, conversationId, messageId, generationId } = end
   const titleJob = titleJobOf(end)
-  const store = (tx: Tx) =>
-    Promise.all([
+  const store = async (tx: Tx): Promise<Stored | undefined> => {
+    const ended = Promise.all([
       tx.execute(sql`select 1 from chat.conversations where id = ${conversationId} for update`),
       guard(tx, end),
       settleMessage(tx, conversationId, messageId, {
@@ -77,13 +84,18 @@ export async function settle(transactions: Transactions, end: Settlement): Promi
         ),
       ),
       insertTail(tx, end),
+    ])
+    const [, conversation, news, , message] = await Promise.all([
+      ended,
       noteAnswer(tx, conversationId, { question: end.question, answer: end.content }),
+      leaveNews(tx, { ...end, userId: caller.userId }),
       titleJob === undefined ? undefined : enqueue(tx, titleJob),
       readMessage(tx, conversationId, messageId),
     ])
+    return message && { message, conversation, work: news || titleJob !== undefined }
+  }
   try {
-    const results = await transactions.asCaller(caller, (tx) => tx.commit(() => store(tx)))
-    return results.at(-1) as Message | undefined
+    return await transactions.asCaller(caller, (tx) => tx.commit(() => store(tx)))
   } catch (error) {
     if (isRefusedByGuard(error)) return undefined
     throw error
@@ -125,6 +137,7 @@ async function insertTail(tx: Tx, end: Settlement): Promise<void> {
 export interface SettleDeps {
   transactions: Transactions
   jobs: Pick<Jobs, 'wake'>
+  tellDevices?: TellDevices | undefined
   log: Logger
   nowMs: () => number
 }
@@ -140,7 +153,7 @@ const retryMs = 250
  * @throws what went wrong, once patience is at its end or where waiting would not mend it.
  */
 export async function settlePatiently(
-  { transactions, jobs, log, nowMs }: SettleDeps,
+  { transactions, jobs, tellDevices, log, nowMs }: SettleDeps,
   end: Settlement,
 ): Promise<{ message: Message | undefined; ours: boolean }> {
   const { caller, conversationId, messageId, generationId } = end
@@ -149,9 +162,12 @@ export async function settlePatiently(
     try {
       const settled = await settle(transactions, end)
       if (settled !== undefined) {
-        if (titleJobOf(end) !== undefined) jobs.wake()
+        const { message, conversation, work } = settled
+        if (work) jobs.wake()
         if (end.usages.some((usage) => needsReconciling(usage, usage.upstreamId))) jobs.wake(reconcileAfterMs)
-        return { message: settled, ours: true }
+        if (conversation !== undefined && conversation.status !== 'deleted')
+          tellDevices?.(caller.userId, { ...conversation, reason: 'answer' })
+        return { message, ours: true }
       }
       const message = await transactions.asCaller(caller, (tx) => readMessage(tx, conversationId, messageId))
       // An earlier try of ours may have been committed, and its acknowledgement lost.

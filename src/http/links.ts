@@ -4,6 +4,9 @@ export interface Links {
   message(conversationId: string, messageId: string): string
   /** Where a message's generation is watched and resumed. */
   stream(conversationId: string, messageId: string): string
+  /** Where the inbox is followed: as a WebSocket, and as events. */
+  socket: string
+  inboxStream: string
 }
 
 export function createLinks(basePath: string): Links {
@@ -14,5 +17,7 @@ export function createLinks(basePath: string): Links {
     conversation,
     message,
     stream: (conversationId, messageId) => `${message(conversationId, messageId)}/stream`,
+    socket: `${basePath}/ws`,
+    inboxStream: `${basePath}/notifications/stream`,
   }
 }

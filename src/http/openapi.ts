@@ -1,4 +1,7 @@
-/** `/docs`: an OpenAPI 3.1 document made from the routes' own zod schemas, and a page to read and try it. */
+/**
+ * `/docs`: an OpenAPI 3.1 document made from the routes' own zod schemas, and a page to read and try it; beside it the
+ * AsyncAPI document of what is no request.
+ */
 import swagger from '@fastify/swagger'
 import scalar from '@scalar/fastify-api-reference'
 import type { FastifyInstance } from 'fastify'
@@ -18,9 +21,17 @@ export async function registerOpenapi(app: FastifyInstance): Promise<void> {
   })
 }
 
-/** After the routes. The page brings its own script and styles: they are let through here and nowhere else. */
-export async function registerOpenapiPage(app: FastifyInstance): Promise<void> {
+/**
+ * After the routes. The page brings its own script and styles: they are let through here and nowhere else.
+ *
+ * @param options.asyncapi the document of the socket.
+ */
+export async function registerOpenapiPage(
+  app: FastifyInstance,
+  { asyncapi }: { asyncapi?: object } = {},
+): Promise<void> {
   app.get('/docs/openapi.json', { schema: { hide: true } }, async () => app.swagger())
+  if (asyncapi !== undefined) app.get('/docs/asyncapi.json', { schema: { hide: true } }, async () => asyncapi)
   await app.register(async (docs) => {
     docs.addHook('onSend', async (_request, reply) => {
       void reply.header(
@@ -45,6 +56,8 @@ export async function registerOpenapiPage(app: FastifyInstance): Promise<void> {
 
 const description = [
   'A streaming-first chat backend. Ids are UUIDs, times RFC 3339 UTC, money decimal strings in credits.',
+  '',
+  'The inbox over a socket or an event stream is described in [AsyncAPI](/docs/asyncapi.json).',
   '',
   'Every error is `application/problem+json` with a stable `code`:',
   '',

@@ -21,6 +21,10 @@ const windows = {
     windowMs: 60_000,
     detail: 'You have asked free models for as many answers as a minute allows.',
   },
+  tickets: {
+    windowMs: 60_000,
+    detail: 'You have asked for as many tickets, or opened as many sockets, as a minute allows.',
+  },
   bad_tokens: {
     windowMs: 60_000,
     detail: 'Too many requests from this address could not prove who sent them.',

@@ -77,11 +77,16 @@ export function addEdgeHeaders(
 ): void {
   const { origin } = request.headers
   void reply.headers(fixedHeaders).header('x-request-id', request.id).header('vary', 'Origin')
-  if (origin === undefined) return
-  if (origins === undefined ? localOrigin.test(origin) : origins.includes('*') || origins.includes(origin))
+  if (origin !== undefined && createOriginCheck(origins)(origin))
     void reply
       .header('access-control-allow-origin', origins?.includes('*') === true ? '*' : origin)
       .header('access-control-expose-headers', exposedHeaders.join(', '))
+}
+
+/** For what CORS does not guard: a page may open a WebSocket anywhere. @param origins as `registerSecurity` takes them. */
+export function createOriginCheck(origins: readonly string[] | undefined): (origin: string) => boolean {
+  if (origins === undefined) return (origin) => localOrigin.test(origin)
+  return origins.includes('*') ? () => true : (origin) => origins.includes(origin)
 }
 
 const localOrigin = /^https?:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/

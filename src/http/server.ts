@@ -1,4 +1,5 @@
 /** The bare server: Fastify with our bounds, request ids and compilers, before any hook or route. */
+import type { IncomingMessage } from 'node:http'
 import fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { validatorCompiler } from 'fastify-type-provider-zod'
 import { answerClientError, sendProblem, toAppError } from './error-handler.ts'
@@ -16,8 +17,10 @@ export function createServer(options: {
   trustedProxies: string[]
   /** As `registerSecurity` takes them. */
   origins: readonly string[] | undefined
+  /** What may leave HTTP. Anything else that asks for it (Java's own client does, of every server) is a plain request. */
+  mayUpgrade: (request: IncomingMessage) => boolean
 }): FastifyInstance {
-  const { log, trustedProxies, origins } = options
+  const { log, trustedProxies, origins, mayUpgrade } = options
   const http: FastifyInstance = fastify({
     loggerInstance: log,
     genReqId: requestIdOf,
@@ -31,6 +34,7 @@ export function createServer(options: {
       headersTimeout: headersTimeoutMs,
       connectionsCheckingInterval: connectionsCheckMs,
       requireHostHeader: false,
+      shouldUpgradeCallback: mayUpgrade,
     },
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: 200 },
     clientErrorHandler: answerClientError,

@@ -1,4 +1,4 @@
-/** How long a job waits before it is tried again: twice as long each time, up to a bound, and never all at once. */
+/** Door of jobs, for whoever tries again: how long it takes before the next try: twice as long each time, up to a bound, and never all at once. */
 
 export interface Backoff {
   /** After the first attempt, ms. */

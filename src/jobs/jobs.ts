@@ -15,7 +15,16 @@ import { isAway, perform, type PerformDeps } from './perform.ts'
 import { forgetDead, takeDue, type TakenJob } from './queries.ts'
 
 export type { JobHandler, JobOutcome } from './handler.ts'
-export { dismiss, enqueue, type NewJob, type TakenJob } from './queries.ts'
+export {
+  dismiss,
+  enqueue,
+  listDead,
+  redrive,
+  renew,
+  type DeadJob,
+  type NewJob,
+  type TakenJob,
+} from './queries.ts'
 
 export interface Jobs {
   /** Something is due in so many ms: added by this instance. What others add is found by the next look. */
@@ -32,7 +41,7 @@ export interface JobsOptions {
   /** Told of each that is given up, and was not expected to be. */
   gaveUp?: () => void
   random?: () => number
-  /** Handlers at once in this process. Few: each may want a connection, and so do requests. */
+  /** Handlers at once in this process, of kinds without room of their own. Few: each may want a connection, and so do requests. */
   runningMax?: number
   /** Between two looks of an idle process, ms: what another instance added is found that late at most. */
   pollMs?: number
@@ -51,14 +60,12 @@ const forgetEveryMs = 3_600_000
 export function createJobs(options: JobsOptions): Jobs {
   const { transactions, log, handlers, gaveUp = () => undefined, random = Math.random } = options
   const { runningMax = 4, pollMs = 5_000, timeoutMs = 30_000, leaseMs = 60_000 } = options
-  const kinds = Object.keys(handlers)
+  const lanes = lanesOf(handlers, runningMax)
   const running = new Map<TakenJob, { controller: AbortController; ended: Promise<void> }>()
   let timer: NodeJS.Timeout | undefined
   let timerAtMs = Infinity
   let looking: Promise<void> | undefined
   let lookAgain = false
-  /** There may be more that is due than there was room for. */
-  let more = false
   let away = false
   let forgotAtMs = -Infinity
   let closing: Promise<void> | undefined
@@ -110,29 +117,35 @@ export function createJobs(options: JobsOptions): Jobs {
 
   /** @returns when to look again, ms. */
   async function take(): Promise<number> {
-    const limit = runningMax - running.size
-    more = limit <= 0
-    if (more) return idleMs()
+    for (const lane of lanes) lane.more = lane.running >= lane.max
+    const open = lanes
+      .filter(({ more }) => !more)
+      .map((lane) => ({ lane, kinds: lane.kinds, limit: lane.max - lane.running }))
+    if (open.length === 0) return idleMs()
     await forget()
     const { jobs, nextMs } = await transactions.asSystem('jobs', (tx) =>
-      tx.commit(() => takeDue(tx, { kinds, limit, leaseMs })),
+      tx.commit(() => takeDue(tx, open, leaseMs)),
     )
     if (away) log.info({ event: 'jobs_resumed' }, 'background work goes on')
     away = false
-    more = jobs.length === limit
+    for (const { lane, kinds, limit } of open)
+      lane.more = jobs.filter(({ kind }) => kinds.includes(kind)).length === limit
     for (const job of jobs) begin(job)
     return Math.min(nextMs ?? Infinity, idleMs())
   }
 
   function begin(job: TakenJob): void {
     const handler = handlers[job.kind]
-    if (handler === undefined) return
+    const lane = lanes.find(({ kinds }) => kinds.includes(job.kind))
+    if (handler === undefined || lane === undefined) return
     const controller = new AbortController()
     // Taken by a look that was under way when the close began.
     if (stopping) controller.abort()
+    lane.running++
     const ended = perform(deps, handler, job, controller).finally(() => {
       running.delete(job)
-      if (more) wake()
+      lane.running--
+      if (lane.more) wake()
     })
     running.set(job, { controller, ended })
   }
@@ -167,4 +180,24 @@ export function createJobs(options: JobsOptions): Jobs {
       return closing
     },
   }
+}
+
+/** Room for jobs that are done at once. */
+interface Lane {
+  kinds: string[]
+  max: number
+  running: number
+  /** There may be more that is due than there was room for. */
+  more: boolean
+}
+
+/** One for each kind that has room of its own, and one for all others. */
+function lanesOf(handlers: JobsOptions['handlers'], runningMax: number): Lane[] {
+  const lane = (kinds: string[], max: number): Lane => ({ kinds, max, running: 0, more: false })
+  const entries = Object.entries(handlers)
+  const others = entries.filter(([, handler]) => handler.runningMax === undefined).map(([kind]) => kind)
+  const own = entries.flatMap(([kind, handler]) =>
+    handler.runningMax === undefined ? [] : [lane([kind], handler.runningMax)],
+  )
+  return others.length === 0 ? own : [lane(others, runningMax), ...own]
 }

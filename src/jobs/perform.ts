@@ -3,7 +3,7 @@
  *
  * Whatever cannot be stored leaves the row leased: the lease runs out, and somebody takes it again.
  */
-import type { Transactions, Tx } from '../db/database.ts'
+import type { Transactions } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Logger } from '../logging.ts'
 import { backoffMs } from './backoff.ts'
@@ -100,7 +100,7 @@ async function conclude(
   switch (outcome.kind) {
     case 'done':
       try {
-        await finish(transactions, job, outcome.write)
+        await finish(transactions, job, outcome)
       } catch (error) {
         if (isAway(error)) throw error
         log.error({ event: 'job_refused', ...named(job), err: error }, 'what a job found cannot be stored')
@@ -108,7 +108,7 @@ async function conclude(
       }
       return
     case 'retry': {
-      if (job.attempt >= handler.attemptsMax) return giveUp(deps, job, outcome.why, false)
+      if (job.attempt >= handler.attemptsMax) return giveUp(deps, handler, job, outcome.why, false)
       const waitMs = Math.max(
         backoffMs(handler.backoff, job.attempt, random),
         Math.min(outcome.afterMs ?? 0, afterMaxMs),
@@ -120,7 +120,7 @@ async function conclude(
       return
     }
     case 'dead':
-      return giveUp(deps, job, outcome.why, outcome.expected ?? false)
+      return giveUp(deps, handler, job, outcome.why, outcome.expected ?? false)
     default:
       return outcome satisfies never
   }
@@ -129,23 +129,31 @@ async function conclude(
 async function finish(
   transactions: Transactions,
   job: TakenJob,
-  write: ((tx: Tx) => Promise<void>) | undefined,
+  { write, committed }: Extract<JobOutcome, { kind: 'done' }>,
 ): Promise<void> {
-  await transactions.asSystem(`job ${job.kind}`, async (tx) => {
+  const ours = await transactions.asSystem(`job ${job.kind}`, async (tx) => {
     // Where somebody else has it by now, it is theirs to write.
-    if ((await remove(tx, job)) && write !== undefined) await write(tx)
+    const removed = await remove(tx, job)
+    if (removed) await write?.(tx)
+    return removed
   })
+  if (ours) committed?.()
 }
 
 async function giveUp(
   { transactions, log, gaveUp }: PerformDeps,
+  { buried }: JobHandler,
   job: TakenJob,
   why: string,
   expected: boolean,
 ): Promise<void> {
-  const ours = await transactions.asSystem('jobs', (tx) =>
-    tx.commit(() => bury(tx, job, why.slice(0, whyCharsMax))),
-  )
+  const told = why.slice(0, whyCharsMax)
+  const ours = await transactions.asSystem('jobs', async (tx) => {
+    if (buried === undefined) return tx.commit(() => bury(tx, job, told))
+    const dead = await bury(tx, job, told)
+    if (dead) await buried(tx, job, told)
+    return dead
+  })
   if (!ours) return
   if (!expected) gaveUp()
   log[expected ? 'info' : 'warn'](

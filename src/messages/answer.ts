@@ -2,6 +2,7 @@
 import { sql } from '../db/sql.ts'
 import type { UserCaller } from '../auth/authenticate.ts'
 import { composeContext } from '../context/build.ts'
+import { listedColumns, type ListedConversation } from '../conversations/changes.ts'
 import type { LockedConversation } from '../conversations/queries.ts'
 import type { Titles } from '../conversations/title-job.ts'
 import type { Tx } from '../db/database.ts'
@@ -78,10 +79,10 @@ export async function storeTurn(
   row: NewMessage,
   answer: Answer,
   instanceId: string,
-): Promise<void> {
+): Promise<ListedConversation | undefined> {
   const rows = question === undefined ? [row] : [question, row]
   const values = rows.map((message) => messageValues(conversationId, userId, message))
-  await tx.execute(sql`
+  const [listed] = await tx.execute<ListedConversation>(sql`
     with stored as (
       insert into chat.messages (${messageColumns}) values ${sql.join(values, sql`, `)}
     ), generating as (
@@ -90,7 +91,8 @@ export async function storeTurn(
     )
     update chat.conversations set current_message_id = ${row.id}, message_count = message_count + ${rows.length},
       last_message_at = now(), updated_at = now()
-    where id = ${conversationId}`)
+    where id = ${conversationId} returning ${listedColumns}`)
+  return listed
 }
 
 export interface SpecifyDeps {

@@ -7,7 +7,7 @@ import { wasDone } from '../conversations/idempotency.ts'
 import { readConversation } from '../conversations/queries.ts'
 import type { Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
-import { attach, createViewer, outcomeOf, type ResumeDeps } from '../generation/engine.ts'
+import { attach, createViewer, outcomeOf, type ResumeDeps, type Watched } from '../generation/engine.ts'
 import { idempotencyOf, type Idempotency } from '../http/idempotency.ts'
 import { queryInteger } from '../http/pagination.ts'
 import { conversationParams, idOrMissing, messageParams } from '../http/params.ts'
@@ -38,12 +38,14 @@ export async function messageRoutes(
     resume,
     sse,
     limits,
+    watched,
     contentCharsMax,
   }: {
     turns: TurnDeps
     resume: ResumeDeps
     sse: SseResponses
     limits: RateLimits
+    watched: Pick<Watched, 'by'>
     contentCharsMax: number
   },
 ): Promise<void> {
@@ -73,10 +75,11 @@ export async function messageRoutes(
   /** A turn as an event stream: its own generation, or the one that an earlier request with the same key began. */
   async function stream(caller: UserCaller, reply: FastifyReply, turn: Turn): Promise<FastifyReply> {
     const { conversationId, messageId } = turn.kind === 'begun' ? turn.generation : turn
-    const source =
+    const { generationId, source } =
       turn.kind === 'begun'
-        ? createViewer(turn.generation.log)
+        ? { generationId: turn.generation.id, source: createViewer(turn.generation.log) }
         : await attach(resume, caller, conversationId, messageId, 'start')
+    watched.by(reply.raw, generationId)
     void reply.header('content-location', links.stream(conversationId, messageId))
     if (turn.kind === 'replayed') void reply.header('idempotent-replay', 'true')
     return sse.send(reply, source)
@@ -84,10 +87,15 @@ export async function messageRoutes(
 
   /** A turn waited for: both messages as stored, and why it failed where it did. */
   async function outcome(caller: UserCaller, reply: FastifyReply, turn: Turn) {
-    if (turn.kind === 'begun') return { question: turn.userMessage, ...(await turn.generation.settled) }
+    if (turn.kind === 'begun') {
+      const settled = await turn.generation.settled
+      watched.by(reply.raw, turn.generation.id)
+      return { question: turn.userMessage, ...settled }
+    }
     void reply.header('idempotent-replay', 'true')
     const { conversationId, messageId } = turn
-    const { message, error } = await outcomeOf(resume, caller, conversationId, messageId)
+    const { generationId, message, error } = await outcomeOf(resume, caller, conversationId, messageId)
+    watched.by(reply.raw, generationId)
     const parent = message.parent_message_id
     const question =
       parent === null ? undefined : await db.asCaller(caller, (tx) => readMessage(tx, conversationId, parent))

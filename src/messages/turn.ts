@@ -10,13 +10,16 @@ import { sql } from '../db/sql.ts'
 import type { UserCaller } from '../auth/authenticate.ts'
 import { pathBytesMax } from '../context/build.ts'
 import type { TokenCounts } from '../context/counts.ts'
+import type { TellDevices } from '../conversations/changes.ts'
 import { AlreadyDone, claimKey, type Claimed } from '../conversations/idempotency.ts'
+import { membersJob } from '../conversations/members.ts'
 import type { LockedConversation } from '../conversations/queries.ts'
 import { CommitInDoubt, type Database, type Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { requestStop, type Engine, type Generation } from '../generation/engine.ts'
 import type { Idempotency } from '../http/idempotency.ts'
 import type { Links } from '../http/links.ts'
+import { enqueue, type Jobs } from '../jobs/jobs.ts'
 import type { ModelChain } from '../upstream/chain.ts'
 import { answerRow, plan, specify, storeTurn, type Answer, type SpecifyDeps } from './answer.ts'
 import { claim, within } from './claim.ts'
@@ -37,6 +40,8 @@ export interface TurnDeps extends SpecifyDeps {
   }
   temperature: number
   counts: TokenCounts
+  jobs: Pick<Jobs, 'wake'>
+  tellDevices: TellDevices
   /** This process, as its generations name it. */
   instanceId: string
 }
@@ -83,7 +88,11 @@ export async function sendMessage(
     return { question, questionId: question.id, temperature: deps.temperature }
   }
   const attempt = () => begin(deps, caller, conversationId, body, idempotency, find)
-  const stoppable = { transactions: deps.db, find: (id: string) => deps.engine.find(id) }
+  const stoppable = {
+    transactions: deps.db,
+    find: (id: string) => deps.engine.find(id),
+    tell: deps.engine.tellStop,
+  }
   switch (body.if_generating) {
     case 'reject':
       return attempt()
@@ -163,7 +172,12 @@ async function begin(
     if (refusal !== undefined) throw refusal
     begun = answer
     const bytesMax = pathBytesMax(deps.limits.historyTokensMax)
-    const [, path, messages] = await tx.commit(() =>
+    // The members of a conversation hear of a question at once, of its answer when it is there.
+    const news =
+      question !== undefined && conversation.shared
+        ? membersJob({ id: question.id, conversationId, askedBy: caller.userId })
+        : undefined
+    const [listed, path, messages] = await tx.commit(() =>
       Promise.all([
         storeTurn(
           tx,
@@ -176,6 +190,7 @@ async function begin(
         ),
         readPathTexts(tx, conversationId, questionId, bytesMax),
         readTurn(tx, conversationId, question?.id ?? answer.messageId, answer.messageId),
+        news && enqueue(tx, news),
       ]),
     )
     noteUncounted(deps.counts, conversationId, path)
@@ -183,10 +198,12 @@ async function begin(
     if (message === undefined) throw new Error('a stored turn cannot be read')
     const userMessage = question === undefined ? undefined : messages[0]
     const spec = specify(deps, caller, conversation, conversationId, answer, path, message, userMessage)
-    return { spec, userMessage }
+    return { spec, userMessage, listed, news }
   })
   try {
-    const { spec, userMessage } = await stored
+    const { spec, userMessage, listed, news } = await stored
+    if (listed !== undefined) deps.tellDevices(caller.userId, { ...listed, reason: 'message' })
+    if (news !== undefined) deps.jobs.wake()
     return { kind: 'begun', userMessage, generation: deps.engine.start(spec) }
   } catch (error) {
     if (error instanceof AlreadyDone) return replayed(error.claimed)

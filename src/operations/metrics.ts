@@ -51,7 +51,7 @@ export function createMetrics(options: {
   const { knownModels, db, log } = options
   const registry = new Registry()
   const counters = createCounters(registry, knownModels)
-  const sources: Partial<Sources> = { sockets: () => 0 }
+  const sources: Partial<Sources> = {}
 
   const counts = createSample({
     read: () => db.asSystem('metrics', (tx) => countForMetrics(tx)),
@@ -97,7 +97,7 @@ export function createMetrics(options: {
   )
   gauge(
     'rivulet_jobs_queued',
-    'Jobs to be done, now or later: the same on every instance. Counted once a minute.',
+    'Jobs that are due: the same on every instance. Counted once a minute.',
     latest('jobsQueued'),
   )
   gauge(

@@ -27,7 +27,7 @@ export async function countForMetrics(tx: Tx, nowMs = Date.now()): Promise<Count
       tx.execute(sql`select set_config('statement_timeout', ${String(statementMs)}, true)`),
       tx.execute<{ active: string; queued: string; dead: string; tokens: string }>(sql`
         select (select count(*) from chat.conversations where status = 'active') as active,
-          (select count(*) from chat.jobs where status = 'queued') as queued,
+          (select count(*) from chat.jobs where status = 'queued' and run_at <= now()) as queued,
           (select count(*) from chat.jobs where status = 'dead') as dead,
           (select coalesce(max(tokens), 0) from (
             select sum(total_tokens) as tokens from chat.usage_tracking

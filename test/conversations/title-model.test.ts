@@ -44,7 +44,9 @@ async function pricesAreKnown(): Promise<void> {
 const naming = (behaviour: Behaviour) =>
   service.upstream.always(({ model }) => (model === namer ? behaviour : answer(['Many', ' things.'])))
 const asked = () => service.upstream.requests.map(({ body }) => body.model)
-const jobs = () => service.sql`select kind, status, attempts, last_error, user_id from chat.jobs`
+/** But for the news of each answer's end. */
+const jobs = () =>
+  service.sql`select kind, status, attempts, last_error, user_id from chat.jobs where kind <> 'tell_unwatched'`
 const allDone = () => eventually(jobs).toEqual([])
 const conversationOf = async (client: Client, id: string) =>
   (await client.get<{ conversation: Conversation }>(`/conversations/${id}`)).body.conversation
@@ -122,7 +124,7 @@ describe('where a model is configured', () => {
     naming(gate)
     const id = await ann.conversation()
     await takeTurn(ann, id, 'json', { content: question })
-    const [job] = await service.sql`select user_id, key, payload from chat.jobs`
+    const [job] = await service.sql`select user_id, key, payload from chat.jobs where kind = 'make_title'`
     expect(job).toMatchObject({ user_id: 'ann', key: id })
     expect(Object.keys(job?.['payload'] as object).toSorted()).toEqual(['generationId', 'messageId', 'tier'])
     gate.release()

@@ -217,7 +217,7 @@ describe('an answer being written', () => {
 
   it('whose commit arrived, but its acknowledgement did not, says complete: it is stored', async () => {
     const { gate, stream, read } = await startAnswer()
-    const lost = proxy.loseCommit()
+    const lost = proxy.loseCommit('one two three')
     gate.release(2)
     gate.end()
     await lost
@@ -230,7 +230,7 @@ describe('an answer being written', () => {
   it('whose beginning may or may not be stored blocks nothing', async () => {
     const id = await warm()
     service.upstream.always(answer('All is well.'))
-    const lost = proxy.loseCommit()
+    const lost = proxy.loseCommit('stored?')
     const first = await service.ann.post(`/conversations/${id}/messages`, {
       content: 'stored?',
     })

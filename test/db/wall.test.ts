@@ -41,7 +41,19 @@ const rowsOf = (user: string) => {
     insert into chat.tickets (digest, user_id, tier, purpose, expires_at)
       values ('ticket of ${user}', '${user}', 'free', 'message:x', now());
     insert into chat.jobs (id, kind, key, user_id, payload)
-      values (${usage}, 'k', 'of ${user}', '${user}', '{}');`
+      values (${usage}, 'k', 'of ${user}', '${user}', '{}');
+    insert into chat.inbox_heads (user_id, epoch) values ('${user}', 'e');
+    insert into chat.notifications (id, user_id, seq, type, priority, title, body, data, channels, expires_at)
+      values (${message}, '${user}', 1, 'reminder', 'low', 'secret of ${user}', '', '{}', '{in_app}', now());
+    insert into chat.notification_preferences (user_id, channels) values ('${user}', '{}');
+    insert into chat.push_subscriptions (id, user_id, endpoint, p256dh, auth)
+      values (${message}, '${user}', 'https://push/${user}', 'p', 'a');
+    insert into chat.deliveries (notification_id, channel, target, user_id, status)
+      values (${message}, 'email', '', '${user}', 'sent');
+    insert into chat.webhook_targets (id, url, secret, user_id) values (${message}, 'https://hook', 's', '${user}');
+    insert into chat.broadcasts (id, content, after_user_id) values (${message}, '{}', '${user}');
+    insert into chat.processed_events (source, event_id, fingerprint) values ('s', '${user}', 'f');
+    insert into chat.room_members (room, user_id) values ('team:x', '${user}');`
 }
 /** Tables of which a caller sees its own rows. */
 const tables = [
@@ -49,13 +61,19 @@ const tables = [
   'generation_chunks',
   'generations',
   'idempotency_keys',
+  'inbox_heads',
   'messages',
+  'notification_preferences',
+  'notifications',
+  'push_subscriptions',
   'tickets',
   'usage_tracking',
 ]
 /** And those to which it may add, and nothing else. */
 const addedTo = ['jobs']
-const allTables = [...tables, ...addedTo].toSorted()
+/** And those that are no caller's at all. */
+const closed = ['broadcasts', 'deliveries', 'processed_events', 'room_members', 'webhook_targets']
+const allTables = [...tables, ...addedTo, ...closed].toSorted()
 
 describe('the catalogue', () => {
   it('forces row level security on every table of schema chat, with a policy for each role', async () => {
@@ -65,8 +83,9 @@ describe('the catalogue', () => {
         array(select unnest(polroles)::regrole::text from pg_policy where polrelid = c.oid order by 1) as roles
       from pg_class c where relnamespace = 'chat'::regnamespace and relkind in ('r', 'p') order by 1`,
     )
-    const roles = ['chat_caller', 'chat_system']
-    expect(rows).toEqual(allTables.map((name) => ({ name, forced: true, roles })))
+    const rolesOf = (name: string) =>
+      closed.includes(name) ? ['chat_system'] : ['chat_caller', 'chat_system']
+    expect(rows).toEqual(allTables.map((name) => ({ name, forced: true, roles: rolesOf(name) })))
   })
 
   it('gives PUBLIC nothing', async () => {
@@ -131,6 +150,16 @@ describe('a caller', () => {
     await changesNothing(sql`
       insert into ${table(of)} select (jsonb_populate_record(r, '{"user_id": "bob", "id": "${sql.raw(idOf('ann', 9))}"}')).*
       from ${table(of)} r`)
+  })
+
+  it.each(closed)('cannot read %s, nor add to it', async (of) => {
+    for (const attempt of [
+      sql`select from ${table(of)}`,
+      sql`insert into ${table(of)} select * from ${table(of)}`,
+    ])
+      await expect(
+        transactions.asCaller({ userId: 'ann' }, (tx) => tx.execute(attempt)),
+      ).rejects.toMatchObject({ code: '42501' })
   })
 
   it('adds work in its own name only, and can neither read, change nor take back any', async () => {

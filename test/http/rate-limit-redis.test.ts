@@ -152,11 +152,11 @@ describe.skipIf(!(await hasRedis()))('limits with Redis', () => {
     },
   )
 
-  it('hold their connection until the service is closed, and not longer', async () => {
+  it('and the bus hold their connections until the service is closed, and not longer', async () => {
     const proxy = await proxied()
     const service = await startService({ env: { REDIS_URL: proxy.url, REDIS_KEY_PREFIX: keys.prefix } })
     await redisIs(service, 'up')
-    expect(proxy.connections()).toBe(1)
+    await expect.poll(() => proxy.connections()).toBe(3)
     await service.close()
     while (proxy.connections() > 0) await new Promise(setImmediate)
   })

@@ -1,5 +1,6 @@
 /** The parts of a soak: what each promises, how often it is tried, and how often in the short run of `npm test`. */
 import { cuts } from './cuts.ts'
+import { inbox, serialInbox } from './inbox.ts'
 import { instances } from './instances.ts'
 import { kills } from './kills.ts'
 import { once } from './once.ts'
@@ -73,6 +74,22 @@ export const parts: readonly PartEntry[] = [
     run: shutdown,
     unit: 'stops of a process',
     full: 5,
+    quick: 1,
+  },
+  {
+    name: 'inbox',
+    promise: 'kill -9 loses no notification on any device, and no badge is wrong',
+    run: inbox,
+    unit: 'kills',
+    full: 50,
+    quick: 2,
+  },
+  {
+    name: 'serial',
+    promise: 'the same load finds what a cursor of serial numbers loses',
+    run: serialInbox,
+    unit: 'kills',
+    full: 4,
     quick: 1,
   },
 ]

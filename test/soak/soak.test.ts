@@ -9,7 +9,12 @@ const seed = Number(process.env['SEED'] ?? 20_261_121)
 /** Other test files share the machine: times are judged by `npm run soak`, here only what is out of all proportion. */
 const patience = 10
 /** What mostly waits runs beside what mostly works; within a lane one part comes after the other. */
-const lanes = [['cuts', 'instances', 'stops', 'once'], ['kills'], ['restarts', 'shutdown']]
+const lanes = [
+  ['cuts', 'instances', 'stops', 'once'],
+  ['kills'],
+  ['restarts', 'shutdown'],
+  ['inbox', 'serial'],
+]
 
 let world: World
 let drop: () => Promise<void>

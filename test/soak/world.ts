@@ -38,7 +38,8 @@ export interface World {
   upstreamUrl: string
   /** Questions that begin with this name are answered so. A name is used once. */
   script(name: string, behaviour: Behaviour): Script
-  start(env?: Record<string, string>): Promise<Instance>
+  /** @param program another one than the service: for comparison. */
+  start(env?: Record<string, string>, program?: string): Promise<Instance>
   /** Two instances that live as long as the world. */
   pair(): Promise<readonly [Instance, Instance]>
   token(user: string): Promise<string>
@@ -69,18 +70,19 @@ export async function createWorld(databaseUrl: string): Promise<World> {
     return behaviours.get(name)
   })
 
-  async function start(env: Record<string, string> = {}): Promise<Instance> {
+  async function start(
+    env: Record<string, string> = {},
+    program = join(import.meta.dirname, 'instance.ts'),
+  ): Promise<Instance> {
     const settings: InstanceSettings = {
       databaseUrl,
       upstream: model.baseUrl,
       secret,
       env: { ...soakEnv, ...env },
     }
-    const child = spawn(
-      process.execPath,
-      [join(import.meta.dirname, 'instance.ts'), JSON.stringify(settings)],
-      { stdio: ['pipe', 'pipe', 'inherit'] },
-    )
+    const child = spawn(process.execPath, [program, JSON.stringify(settings)], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
     children.add(child)
     let expected = false
     const gone = once(child, 'exit').then(([code]) => {

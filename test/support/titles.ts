@@ -92,6 +92,7 @@ export async function startNaming(): Promise<Naming> {
         userId: 'ann',
         tier: options.tier ?? 'premium',
         name: undefined,
+        validUntil: Date.UTC(2100, 0),
       } as const
       const job = titles(options).jobFor(caller, { id, titleSource: 'default' }, { messageId, generationId })
       if (job === undefined) throw new Error('no job')

@@ -4,7 +4,8 @@ import { createApp, type App } from '../../src/app.ts'
 import { mintToken } from '../../src/auth/tokens.ts'
 import { DEMO_MODEL_ID, startDemoModel, type DemoModel } from '../../src/embedded/demo-model.ts'
 import { createClient, type Answer, type Client } from './client.ts'
-import { jwtSecret, testConfig } from './service.ts'
+import { jwtSecret, serviceKey, testConfig } from './service.ts'
+import { vapid } from './vapid.ts'
 
 export interface UnreadyService {
   app: App
@@ -30,7 +31,8 @@ export async function startUnready(
   const upstream = await startDemoModel({ tokenDelayMs: 0, firstTokenDelayMs: 0 })
   let failure: Error | undefined
   const app = await createApp(
-    testConfig(options.env),
+    // What is not configured would say so before it asks the database.
+    testConfig({ ...vapid, ...options.env }),
     {
       databaseUrl,
       exclusive: options.exclusive ?? false,
@@ -45,6 +47,7 @@ export async function startUnready(
   })
   const origin = await app.http.listen({ host: '127.0.0.1', port: 0 })
   const ann = createClient(origin, await mintToken(jwtSecret, { sub: 'ann', hours: 1 }))
+  const service = createClient(origin, serviceKey)
   return {
     app,
     upstream,
@@ -52,7 +55,9 @@ export async function startUnready(
     failure: () => failure,
     async askEveryRoute() {
       const routes = await routesOf(ann)
-      return Promise.all(routes.map((route) => ask(ann, route)))
+      return Promise.all(
+        routes.map((route) => ask(route.path.startsWith('/api/chat/internal/') ? service : ann, route)),
+      )
     },
     async close() {
       await app.close(0)
@@ -71,10 +76,23 @@ const bodies: Record<string, unknown> = {
   'POST /api/chat/conversations/{id}/fork': { message_id: someId },
   'POST /api/chat/conversations/{id}/messages': { content: 'Hello?' },
   'POST /api/chat/ticket': { for: `message:${someId}` },
+  'POST /api/chat/notifications/read': { ids: [someId] },
+  'PUT /api/chat/notifications/preferences': { channels: {} },
+  'POST /api/chat/notifications/push-subscriptions': {
+    endpoint: 'https://push.example/1',
+    keys: { p256dh: vapid.VAPID_PUBLIC_KEY, auth: 'A'.repeat(22) },
+  },
+  'DELETE /api/chat/notifications/push-subscriptions': { endpoint: 'https://push.example/1' },
+  'POST /api/chat/internal/notifications': { user_id: 'ann', type: 'reminder', title: 'A title' },
+  'POST /api/chat/internal/notifications/bulk': { user_ids: ['ann'], type: 'reminder', title: 'A title' },
+  'POST /api/chat/internal/notifications/broadcast': { type: 'reminder', title: 'A title' },
+  'PUT /api/chat/internal/rooms/{room}/members': { add: ['ann'] },
+  'POST /api/chat/internal/webhooks': { url: 'https://hook.example/' },
+  'PUT /api/chat/internal/contacts/{user_id}': { email: 'ann@example.com' },
 }
 
 /** These answer all the same. */
-const withoutDatabase = /\/health|\/models$/
+const withoutDatabase = /\/health|\/internal\/realtime\/|\/(models|ws|templates|push-key)$/
 
 async function routesOf(client: Client): Promise<{ method: string; path: string }[]> {
   const { body } = await client.get<{ paths: Record<string, Record<string, unknown>> }>('/docs/openapi.json')
@@ -88,6 +106,10 @@ async function routesOf(client: Client): Promise<{ method: string; path: string 
 async function ask(client: Client, { method, path }: { method: string; path: string }): Promise<Asked> {
   const route = `${method} ${path}`
   const startedAt = performance.now()
-  const answer = await client.request(method, path.replaceAll(/\{\w+\}/g, someId), bodies[route])
+  const answer = await client.request(
+    method,
+    path.replace('{room}', `team:${someId}`).replaceAll(/\{\w+\}/g, someId),
+    bodies[route],
+  )
   return { ...answer, route, tookMs: performance.now() - startedAt }
 }

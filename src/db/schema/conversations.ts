@@ -1,6 +1,6 @@
 /** conversations: one row each; its messages form a tree, of which `current_message_id` names the leaf in view. */
 import { sql } from 'drizzle-orm'
-import { check, index, integer, jsonb, text, uuid } from 'drizzle-orm/pg-core'
+import { boolean, check, index, integer, jsonb, text, uuid } from 'drizzle-orm/pg-core'
 import { chat, moment, ownerPolicies } from './chat.ts'
 
 export const conversations = chat.table(
@@ -21,6 +21,8 @@ export const conversations = chat.table(
     /** (id, current_message_id) references messages: written by hand in the wall migration, since the two tables name each other. */
     currentMessageId: uuid('current_message_id'),
     messageCount: integer('message_count').notNull().default(0),
+    /** Others are members of it (room_members, which a caller may not read): they are told what is said in it. */
+    shared: boolean('shared').notNull().default(false),
     createdAt: moment('created_at').notNull().defaultNow(),
     updatedAt: moment('updated_at').notNull().defaultNow(),
     lastMessageAt: moment('last_message_at'),

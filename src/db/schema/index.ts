@@ -1,9 +1,20 @@
 /** Door of db/schema: every table, as drizzle-kit reads them. */
 export { chat, chatCaller, chatSystem } from './chat.ts'
 export { conversations } from './conversations.ts'
+export { processedEvents } from './events.ts'
 export { generationChunks, generations } from './generations.ts'
 export { idempotencyKeys } from './idempotency.ts'
+export {
+  broadcasts,
+  deliveries,
+  inboxHeads,
+  notificationPreferences,
+  notifications,
+  pushSubscriptions,
+  webhookTargets,
+} from './inbox.ts'
 export { jobs } from './jobs.ts'
 export { messages } from './messages.ts'
+export { roomMembers } from './rooms.ts'
 export { tickets } from './tickets.ts'
 export { usageTracking } from './usage.ts'

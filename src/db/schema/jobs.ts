@@ -36,8 +36,9 @@ export const jobs = chat.table(
     uniqueIndex('jobs_one_queued')
       .on(table.kind, table.key)
       .where(sql`status = 'queued'`),
-    index('jobs_due')
-      .on(table.runAt)
+    // By kind: who looks for one kind is not kept by ten thousand of another.
+    index('jobs_due_by_kind')
+      .on(table.kind, table.runAt)
       .where(sql`status = 'queued'`),
     check('jobs_status', sql`status in ('queued', 'dead')`),
     pgPolicy('jobs_caller', { to: chatCaller, for: 'insert', withCheck: sql`user_id = ${currentUserId}` }),

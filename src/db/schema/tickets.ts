@@ -10,6 +10,10 @@ export const tickets = chat.table(
     tier: text('tier', { enum: ['free', 'premium'] }).notNull(),
     /** What it opens, such as `message:<id>`. */
     purpose: text('purpose').notNull(),
+    /** The page that asked for it, where it was a page: nobody else's may use it. */
+    origin: text('origin'),
+    /** When the token that it was asked for with is no longer valid: what is opened with it ends then. */
+    validUntil: moment('valid_until'),
     expiresAt: moment('expires_at').notNull(),
   },
   (table) => [index('tickets_by_expiry').on(table.expiresAt), ...ownerPolicies('tickets')],

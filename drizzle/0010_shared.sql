@@ -1,0 +1,1 @@
+ALTER TABLE "chat"."conversations" ADD COLUMN "shared" boolean DEFAULT false NOT NULL;

@@ -1,0 +1,339 @@
+/**
+ * Door of notifications: the inbox, a compacted log for each user, as functions of a transaction.
+ *
+ * A change locks its users' heads in a statement of its own, near the end of its transaction; then rows get the heads'
+ * next numbers, and `unread` moves by what really changed. A changed row moves to the end of its log, so `readAfter` a
+ * cursor gives the latest version of everything that changed behind it: bounded by rows, not by changes. Numbers of one
+ * user are given and committed in one order, so nothing appears behind a cursor that has passed it.
+ */
+import { randomBytes } from 'node:crypto'
+import { v7 as uuidv7 } from 'uuid'
+import { sql, type SQL } from '../db/sql.ts'
+import type { Tx } from '../db/database.ts'
+import type { Channel, NotificationType, Priority } from './kinds.ts'
+
+/** What a notification says; the same object may go to many. */
+export interface Content {
+  type: NotificationType
+  priority: Priority
+  template: string | null
+  title: string
+  body: string
+  icon: string | null
+  color: string | null
+  action: { label?: string | undefined; url: string } | null
+  data: Readonly<Record<string, unknown>>
+  /** Percent. A row's progress never goes back. */
+  progress: number | null
+  /** Where it goes besides the inbox. */
+  channels: readonly Channel[]
+}
+
+export interface NewNotification {
+  userId: string
+  content: Content
+  /** Names the row: what comes under the same key again changes it. */
+  dedupeKey?: string | null
+  /** Later than now: it appears then. RFC 3339. */
+  scheduledAt?: string | null
+  /** Default: 30 days from now. RFC 3339. */
+  expiresAt?: string | null
+}
+
+export interface Published {
+  userId: string
+  /** The row's: an older one where `dedupeKey` was known. */
+  id: string
+  /** `same`: nothing new was said, or something older than what is known. */
+  outcome: 'new' | 'changed' | 'same' | 'scheduled'
+  seq: number | null
+}
+
+/** Where a log stands after a change: what its viewers are woken with. */
+export interface Head {
+  userId: string
+  epoch: string
+  seq: number
+  unread: number
+}
+
+export const keptDays = 30
+
+/** Of the log's beginning. Long enough that a database put back, or an inbox made anew, never has it again. */
+export const newEpoch = () => randomBytes(6).toString('base64url').replaceAll(/[-_]/g, 'x')
+
+const distinct = (userIds: readonly string[]) => [...new Set(userIds)]
+
+/** For those who have none yet. Before their locks: a head that is not there cannot be locked. */
+async function ensureHeads(tx: Tx, userIds: readonly string[]): Promise<void> {
+  await tx.execute(sql`
+    insert into chat.inbox_heads (user_id, epoch)
+    select u.user_id, ${newEpoch()} from unnest(${userIds}::text[]) as u (user_id)
+    where not exists (select from chat.inbox_heads h where h.user_id = u.user_id)
+    order by u.user_id on conflict do nothing`)
+}
+
+/** In one order, so that no two transactions wait for each other. */
+async function lockHeads(tx: Tx, userIds: readonly string[]): Promise<void> {
+  await tx.execute(sql`
+    select from chat.inbox_heads where user_id = any(${userIds}::text[]) order by user_id for update`)
+}
+
+/** Puts notifications into their users' logs, any number of users at once. The transaction's last work: locks are held from here on. */
+export async function publish(
+  tx: Tx,
+  entries: readonly NewNotification[],
+): Promise<{ published: Published[]; heads: Head[] }> {
+  const [first, later] = inTurn(entries)
+  const one = await publishOnce(tx, first)
+  if (later.length === 0) return one
+  const other = await publish(tx, later)
+  const left = [one.published, other.published].map((published) => published.values())
+  return {
+    published: entries.flatMap((entry) => left[first.includes(entry) ? 0 : 1]?.next().value ?? []),
+    heads: [...new Map([...one.heads, ...other.heads].map((head) => [head.userId, head])).values()],
+  }
+}
+
+/** A key that comes more than once: the second finds what the first has made. */
+function inTurn(entries: readonly NewNotification[]): [first: NewNotification[], later: NewNotification[]] {
+  const named = new Set<string>()
+  const first: NewNotification[] = []
+  const later: NewNotification[] = []
+  for (const entry of entries) {
+    const name = entry.dedupeKey == null ? undefined : JSON.stringify([entry.userId, entry.dedupeKey])
+    if (name !== undefined && named.has(name)) later.push(entry)
+    else first.push(entry)
+    if (name !== undefined) named.add(name)
+  }
+  return [first, later]
+}
+
+async function publishOnce(
+  tx: Tx,
+  entries: readonly NewNotification[],
+): Promise<{ published: Published[]; heads: Head[] }> {
+  if (entries.length === 0) return { published: [], heads: [] }
+  const users = distinct(entries.map(({ userId }) => userId))
+  const contents = [...new Set(entries.map(({ content }) => content))]
+  const numbered = new Map(contents.map((content, n) => [content, n]))
+  const column = <T>(of: (entry: NewNotification) => T) => entries.map(of)
+  const [, , rows] = await Promise.all([
+    ensureHeads(tx, users),
+    lockHeads(tx, users),
+    tx.execute<PublishedRow>(sql`
+      with entry as (
+        select e.ord, e.user_id, e.id, e.dedupe_key, e.scheduled_at,
+          coalesce(e.expires_at, greatest(now(), e.scheduled_at) + make_interval(days => ${keptDays})) as expires_at,
+          coalesce(e.scheduled_at > now(), false) as later, c.*
+        from unnest(${column(({ userId }) => userId)}::text[], ${column(() => uuidv7())}::uuid[],
+            ${column(({ content }) => numbered.get(content))}::int[], ${column(({ dedupeKey }) => dedupeKey ?? null)}::text[],
+            ${column(({ scheduledAt }) => scheduledAt ?? null)}::timestamptz[],
+            ${column(({ expiresAt }) => expiresAt ?? null)}::timestamptz[])
+          with ordinality as e (user_id, id, content, dedupe_key, scheduled_at, expires_at, ord)
+        join json_to_recordset(${JSON.stringify(contents.map((content, n) => ({ n, ...content })))}::json) as c
+          (n int, type text, priority text, template text, title text, body text, icon text, color text, action jsonb,
+            data jsonb, progress smallint, channels text[]) on c.n = e.content
+      ), known as (
+        select e.ord, n.id, ${isUnread} as unread,
+          n.removed_at is null and (coalesce(e.progress < n.progress, false) or (e.later and n.seq is not null)
+            or ((n.type, n.priority, n.title, n.body, n.icon, n.color, n.action, n.data, n.progress)
+              is not distinct from (e.type, e.priority, e.title, e.body, e.icon, e.color, e.action, e.data, e.progress)
+              and (n.seq is not null or n.scheduled_at is not distinct from e.scheduled_at))) as same
+        from entry e join chat.notifications n on n.user_id = e.user_id and n.dedupe_key = e.dedupe_key
+      ), fresh as (
+        select e.*, k.id as known_id, coalesce(k.unread, false) as was_unread,
+          case when not e.later then h.seq + row_number() over (partition by e.user_id, e.later order by e.ord) end as seq
+        from entry e join chat.inbox_heads h on h.user_id = e.user_id left join known k on k.ord = e.ord
+        where k.same is not true
+      ), inserted as (
+        insert into chat.notifications (id, user_id, seq, type, priority, template, title, body, icon, color, action, data,
+          progress, dedupe_key, channels, scheduled_at, appeared_at, expires_at)
+        select id, user_id, seq, type, priority, template, title, body, icon, color, action, data,
+          progress, dedupe_key, channels, scheduled_at, case when not later then now() end, expires_at
+        from fresh where known_id is null
+      ), moved as (
+        update chat.notifications n set seq = f.seq, type = f.type, priority = f.priority, template = f.template,
+          title = f.title, body = f.body, icon = f.icon, color = f.color, action = f.action, data = f.data,
+          progress = f.progress, channels = f.channels, scheduled_at = f.scheduled_at, expires_at = f.expires_at,
+          appeared_at = case when f.later then null when n.removed_at is null then coalesce(n.appeared_at, now()) else now() end,
+          updated_at = now(), delivered_at = null, read_at = null, archived_at = null, removed_at = null
+        from fresh f where n.id = f.known_id
+      ), head as (
+        update chat.inbox_heads h set seq = h.seq + d.given, unread = h.unread + d.unread
+        from (select user_id, count(seq) as given, sum((seq is not null)::int - was_unread::int) as unread
+          from fresh group by user_id) d
+        where h.user_id = d.user_id and d.given > 0
+        returning h.user_id, h.epoch, h.seq, h.unread
+      )
+      select e.user_id, coalesce(k.id, e.id) as id, f.seq::float8 as seq,
+        case when f.ord is null then 'same' when e.later then 'scheduled' when k.id is null then 'new' else 'changed' end
+          as outcome,
+        head.epoch, head.seq::float8 as head, head.unread
+      from entry e left join known k on k.ord = e.ord left join fresh f on f.ord = e.ord
+        left join head on head.user_id = e.user_id
+      order by e.ord`),
+  ])
+  return {
+    published: rows.map(({ user_id, id, outcome, seq }) => ({ userId: user_id, id, outcome, seq })),
+    heads: headsOf(rows),
+  }
+}
+
+interface HeadColumns {
+  user_id: string
+  epoch: string | null
+  head: number | null
+  unread: number | null
+}
+
+interface PublishedRow extends HeadColumns {
+  id: string
+  seq: number | null
+  outcome: Published['outcome']
+}
+
+/** One for each user whose log moved. */
+function headsOf(rows: readonly HeadColumns[]): Head[] {
+  const heads = new Map<string, Head>()
+  for (const { user_id, epoch, head, unread } of rows)
+    if (epoch !== null && head !== null && unread !== null)
+      heads.set(user_id, { userId: user_id, epoch, seq: head, unread })
+  return [...heads.values()]
+}
+
+/** Of `chat.notifications n`. */
+const isUnread: SQL = sql`(n.seq is not null and n.removed_at is null and n.read_at is null and n.archived_at is null)`
+
+/** Which of a user's notifications: those named, or all up to a place in the log. */
+export type Selection = { ids: readonly string[] } | { upTo: number }
+
+/** Marks as read, or archives. @returns which rows changed, and where the log stands now; undefined where it never began. */
+export async function mark(
+  tx: Tx,
+  userId: string,
+  selection: Selection,
+  as: 'read' | 'archived',
+): Promise<{ changed: string[]; head: Head | undefined }> {
+  const column = sql.raw(as === 'read' ? 'read_at' : 'archived_at')
+  const selected =
+    'ids' in selection ? sql`n.id = any(${selection.ids}::uuid[])` : sql`n.seq <= ${selection.upTo}`
+  const [, [row]] = await Promise.all([
+    lockHeads(tx, [userId]),
+    tx.execute<HeadColumns & { changed: string[] }>(sql`
+      with target as (
+        select n.id, ${isUnread} as was_unread, row_number() over (order by n.seq) as nth
+        from chat.notifications n
+        where n.user_id = ${userId} and n.seq is not null and n.removed_at is null and n.${column} is null and ${selected}
+      ), changed as (
+        update chat.notifications n set seq = h.seq + t.nth, ${column} = now(), updated_at = now()
+        from target t, chat.inbox_heads h where n.id = t.id and h.user_id = ${userId}
+        returning n.id, t.was_unread
+      ), moved as (
+        select count(*) as given, count(*) filter (where was_unread) as read, coalesce(array_agg(id::text), '{}') as ids
+        from changed
+      ), head as (
+        update chat.inbox_heads h set seq = h.seq + m.given, unread = h.unread - m.read from moved m
+        where h.user_id = ${userId} and m.given > 0
+        returning h.user_id, h.seq, h.unread
+      )
+      select h.user_id, h.epoch, coalesce(head.seq, h.seq)::float8 as head, coalesce(head.unread, h.unread) as unread,
+        m.ids as changed
+      from chat.inbox_heads h cross join moved m left join head on head.user_id = h.user_id
+      where h.user_id = ${userId}`),
+  ])
+  return { changed: row?.changed ?? [], head: row === undefined ? undefined : headsOf([row])[0] }
+}
+
+/** Rows that a job moves at once: their users' heads are locked meanwhile. */
+export const sweptRowsMax = 500
+
+/**
+ * What was scheduled and is due gets its place, the longest due first.
+ *
+ * @returns what appeared, at most `sweptRowsMax`, and whose logs moved.
+ */
+export async function appear(tx: Tx): Promise<{ appeared: { id: string; userId: string }[]; heads: Head[] }> {
+  const due = await tx.execute<{ id: string; user_id: string }>(sql`
+    select n.id, n.user_id from chat.notifications n
+    where n.seq is null and n.scheduled_at <= now() and n.removed_at is null and n.expires_at > now()
+    order by n.scheduled_at limit ${sweptRowsMax}`)
+  if (due.length === 0) return { appeared: [], heads: [] }
+  const [, rows] = await Promise.all([
+    lockHeads(tx, distinct(due.map(({ user_id }) => user_id))),
+    tx.execute<HeadColumns & { id: string }>(sql`
+      with target as (
+        select n.id, n.user_id, row_number() over (partition by n.user_id order by n.scheduled_at, n.id) as nth
+        from chat.notifications n
+        where n.id = any(${due.map(({ id }) => id)}::uuid[]) and n.seq is null and n.removed_at is null
+      ), changed as (
+        update chat.notifications n set seq = h.seq + t.nth, appeared_at = now(), updated_at = now()
+        from target t join chat.inbox_heads h on h.user_id = t.user_id where n.id = t.id
+        returning n.id, n.user_id
+      ), head as (
+        update chat.inbox_heads h set seq = h.seq + c.given, unread = h.unread + c.given
+        from (select user_id, count(*) as given from changed group by user_id) c where h.user_id = c.user_id
+        returning h.user_id, h.epoch, h.seq, h.unread
+      )
+      select c.id, head.user_id, head.epoch, head.seq::float8 as head, head.unread
+      from changed c join head on head.user_id = c.user_id`),
+  ])
+  return { appeared: rows.map(({ id, user_id }) => ({ id, userId: user_id })), heads: headsOf(rows) }
+}
+
+/**
+ * What has expired leaves a tombstone: its place moves, its content goes. What never appeared just goes.
+ *
+ * @param userId only this user's; all users' where it is undefined.
+ * @returns how many, at most `sweptRowsMax`, and whose logs moved.
+ */
+export async function expire(tx: Tx, userId?: string): Promise<{ expired: number; heads: Head[] }> {
+  const whose = userId === undefined ? sql.empty() : sql`and n.user_id = ${userId}`
+  const due = await tx.execute<{ id: string; user_id: string }>(sql`
+    select n.id, n.user_id from chat.notifications n
+    where n.removed_at is null and n.expires_at <= now() ${whose} order by n.expires_at limit ${sweptRowsMax}`)
+  if (due.length === 0) return { expired: 0, heads: [] }
+  const ids = due.map(({ id }) => id)
+  const [, , rows] = await Promise.all([
+    lockHeads(tx, distinct(due.map(({ user_id }) => user_id))),
+    tx.execute(sql`delete from chat.notifications n where n.id = any(${ids}::uuid[]) and n.seq is null`),
+    tx.execute<HeadColumns>(sql`
+      with target as (
+        select n.id, n.user_id, ${isUnread} as was_unread,
+          row_number() over (partition by n.user_id order by n.seq) as nth
+        from chat.notifications n
+        where n.id = any(${ids}::uuid[]) and n.seq is not null and n.removed_at is null and n.expires_at <= now()
+      ), changed as (
+        update chat.notifications n set seq = h.seq + t.nth, removed_at = now(), updated_at = now(), template = null,
+          title = '', body = '', icon = null, color = null, action = null, data = '{}'
+        from target t join chat.inbox_heads h on h.user_id = t.user_id where n.id = t.id
+        returning n.user_id, t.was_unread
+      )
+      update chat.inbox_heads h set seq = h.seq + c.given, unread = h.unread - c.unread
+      from (select user_id, count(*) as given, count(*) filter (where was_unread) as unread from changed group by user_id) c
+      where h.user_id = c.user_id
+      returning h.user_id, h.epoch, h.seq::float8 as head, h.unread`),
+  ])
+  return { expired: due.length, heads: headsOf(rows) }
+}
+
+/** Tombstones older than `days` go for good, and the floors of their logs rise over them. @returns how many went. */
+export async function purge(tx: Tx, days = keptDays): Promise<number> {
+  const old = await tx.execute<{ id: string; user_id: string }>(sql`
+    select n.id, n.user_id from chat.notifications n
+    where n.removed_at <= now() - make_interval(days => ${days}) order by n.removed_at limit ${sweptRowsMax}`)
+  if (old.length === 0) return 0
+  const [, gone] = await Promise.all([
+    lockHeads(tx, distinct(old.map(({ user_id }) => user_id))),
+    tx.execute(sql`
+      with gone as (
+        delete from chat.notifications n where n.id = any(${old.map(({ id }) => id)}::uuid[]) and n.removed_at is not null
+        returning n.id, n.user_id, n.seq
+      ), raised as (
+        update chat.inbox_heads h set floor = greatest(h.floor, g.seq)
+        from (select user_id, max(seq) as seq from gone group by user_id) g where h.user_id = g.user_id
+      )
+      select id from gone`),
+  ])
+  return gone.length
+}

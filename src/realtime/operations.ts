@@ -1,0 +1,48 @@
+/** What a client asks over its socket, and what it is answered with beside `ok`. */
+import type { Selection } from '../notifications/inbox.ts'
+import type { Peer, Rooms } from './peer.ts'
+import type { ClientFrame } from './protocol.ts'
+
+/** What the inbox does for sockets: as its HTTP routes do it. */
+export interface InboxOperations {
+  mark(caller: { userId: string }, selection: Selection, as: 'read'): Promise<object>
+  /** @returns a page, as `GET …/notifications` answers. */
+  list(caller: { userId: string }, query: ListQuery): Promise<object>
+}
+
+export type ListQuery = Omit<Extract<ClientFrame, { op: 'list' }>, 'op' | 'rid'>
+
+export type Operation = Exclude<ClientFrame, { op: 'ack' | 'sync' }>
+
+/** @throws AppError for what is not allowed, or is not there. */
+export type Perform = (peer: Peer, operation: Operation) => Promise<object>
+
+export function createOperations(inbox: InboxOperations, rooms: Rooms): Perform {
+  return async (peer, operation) => {
+    switch (operation.op) {
+      case 'read': {
+        const { ids, up_to: upTo = 0 } = operation
+        return inbox.mark(peer, ids === undefined ? { upTo } : { ids }, 'read')
+      }
+      case 'list': {
+        const { status, type, limit, cursor } = operation
+        return inbox.list(peer, { status, type, limit, cursor })
+      }
+      case 'join':
+        return rooms.join(peer, operation.room)
+      case 'leave':
+        rooms.leave(peer, operation.room)
+        return {}
+      case 'typing':
+        rooms.typing(peer, operation.room, operation.typing)
+        return {}
+      case 'presence':
+        rooms.presence(peer, operation.state)
+        return {}
+      case 'ping':
+        return {}
+      default:
+        return operation satisfies never
+    }
+  }
+}
