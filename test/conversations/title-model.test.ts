@@ -44,9 +44,9 @@ async function pricesAreKnown(): Promise<void> {
 const naming = (behaviour: Behaviour) =>
   service.upstream.always(({ model }) => (model === namer ? behaviour : answer(['Many', ' things.'])))
 const asked = () => service.upstream.requests.map(({ body }) => body.model)
-/** But for the news of each answer's end. */
+/** But for the news of each answer's end, and the standing job. */
 const jobs = () =>
-  service.sql`select kind, status, attempts, last_error, user_id from chat.jobs where kind <> 'tell_unwatched'`
+  service.sql`select kind, status, attempts, last_error, user_id from chat.jobs where kind not in ('tell_unwatched', 'tidy')`
 const allDone = () => eventually(jobs).toEqual([])
 const conversationOf = async (client: Client, id: string) =>
   (await client.get<{ conversation: Conversation }>(`/conversations/${id}`)).body.conversation
