@@ -1,7 +1,58 @@
-/** Door of notifications: where logs stand, for those who watch many of them. */
-import { sql } from '../db/sql.ts'
+/**
+ * Door of notifications: the heads of logs: where each stands, what locks it, and who is there.
+ */
+import { randomBytes } from 'node:crypto'
+import { sql, type SQL } from '../db/sql.ts'
 import type { Tx } from '../db/database.ts'
-import { newEpoch } from './inbox.ts'
+
+/** Where a log stands after a change: what its viewers are woken with. */
+export interface Head {
+  userId: string
+  epoch: string
+  seq: number
+  unread: number
+}
+
+/** What a head says after a statement that may have moved it. */
+export interface HeadColumns {
+  user_id: string
+  epoch: string | null
+  head: number | null
+  unread: number | null
+}
+
+/** How long a notification stays, unless it says when it ends; and how long what is left of it. */
+export const keptDays = 30
+
+/** Of the log's beginning. Long enough that a database put back, or an inbox made anew, never has it again. */
+export const newEpoch = () => randomBytes(6).toString('base64url').replaceAll(/[-_]/g, 'x')
+
+/** For those who have none yet. Before their locks: a head that is not there cannot be locked. */
+export async function ensureHeads(tx: Tx, userIds: readonly string[]): Promise<void> {
+  await tx.execute(sql`
+    insert into chat.inbox_heads (user_id, epoch)
+    select u.user_id, ${newEpoch()} from unnest(${userIds}::text[]) as u (user_id)
+    where not exists (select from chat.inbox_heads h where h.user_id = u.user_id)
+    order by u.user_id on conflict do nothing`)
+}
+
+/** In one order, so that no two transactions wait for each other. */
+export async function lockHeads(tx: Tx, userIds: readonly string[]): Promise<void> {
+  await tx.execute(sql`
+    select from chat.inbox_heads where user_id = any(${userIds}::text[]) order by user_id for update`)
+}
+
+/** One for each user whose log moved. */
+export function headsOf(rows: readonly HeadColumns[]): Head[] {
+  const heads = new Map<string, Head>()
+  for (const { user_id, epoch, head, unread } of rows)
+    if (epoch !== null && head !== null && unread !== null)
+      heads.set(user_id, { userId: user_id, epoch, seq: head, unread })
+  return [...heads.values()]
+}
+
+/** Of `chat.notifications n`. */
+export const isUnread: SQL = sql`(n.seq is not null and n.removed_at is null and n.read_at is null and n.archived_at is null)`
 
 /** They are here: from now on broadcasts reach them. Makes the inbox of who has none. */
 export async function noteConnected(tx: Tx, userIds: readonly string[]): Promise<void> {

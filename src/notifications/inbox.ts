@@ -6,10 +6,10 @@
  * cursor gives the latest version of everything that changed behind it: bounded by rows, not by changes. Numbers of one
  * user are given and committed in one order, so nothing appears behind a cursor that has passed it.
  */
-import { randomBytes } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
-import { sql, type SQL } from '../db/sql.ts'
+import { sql } from '../db/sql.ts'
 import type { Tx } from '../db/database.ts'
+import { ensureHeads, headsOf, isUnread, keptDays, lockHeads, type Head, type HeadColumns } from './heads.ts'
 import type { Channel, NotificationType, Priority } from './kinds.ts'
 
 /** What a notification says; the same object may go to many. */
@@ -49,34 +49,18 @@ export interface Published {
   seq: number | null
 }
 
-/** Where a log stands after a change: what its viewers are woken with. */
-export interface Head {
-  userId: string
-  epoch: string
-  seq: number
-  unread: number
-}
-
-export const keptDays = 30
-
-/** Of the log's beginning. Long enough that a database put back, or an inbox made anew, never has it again. */
-export const newEpoch = () => randomBytes(6).toString('base64url').replaceAll(/[-_]/g, 'x')
-
-const distinct = (userIds: readonly string[]) => [...new Set(userIds)]
-
-/** For those who have none yet. Before their locks: a head that is not there cannot be locked. */
-async function ensureHeads(tx: Tx, userIds: readonly string[]): Promise<void> {
+/**
+ * What is scheduled under the key of a tombstone is a row of its own: devices that have not seen the tombstone still need
+ * its place in the log. After the locks.
+ */
+async function leaveTombstones(tx: Tx, entries: readonly NewNotification[]): Promise<void> {
+  const later = entries.filter(({ dedupeKey, scheduledAt }) => dedupeKey != null && scheduledAt != null)
+  if (later.length === 0) return
   await tx.execute(sql`
-    insert into chat.inbox_heads (user_id, epoch)
-    select u.user_id, ${newEpoch()} from unnest(${userIds}::text[]) as u (user_id)
-    where not exists (select from chat.inbox_heads h where h.user_id = u.user_id)
-    order by u.user_id on conflict do nothing`)
-}
-
-/** In one order, so that no two transactions wait for each other. */
-async function lockHeads(tx: Tx, userIds: readonly string[]): Promise<void> {
-  await tx.execute(sql`
-    select from chat.inbox_heads where user_id = any(${userIds}::text[]) order by user_id for update`)
+    update chat.notifications n set dedupe_key = null
+    from unnest(${later.map(({ userId }) => userId)}::text[], ${later.map(({ dedupeKey }) => dedupeKey)}::text[])
+      as e (user_id, dedupe_key)
+    where n.user_id = e.user_id and n.dedupe_key = e.dedupe_key and n.removed_at is not null`)
 }
 
 /** Puts notifications into their users' logs, any number of users at once. The transaction's last work: locks are held from here on. */
@@ -114,13 +98,14 @@ async function publishOnce(
   entries: readonly NewNotification[],
 ): Promise<{ published: Published[]; heads: Head[] }> {
   if (entries.length === 0) return { published: [], heads: [] }
-  const users = distinct(entries.map(({ userId }) => userId))
+  const users = [...new Set(entries.map(({ userId }) => userId))]
   const contents = [...new Set(entries.map(({ content }) => content))]
   const numbered = new Map(contents.map((content, n) => [content, n]))
   const column = <T>(of: (entry: NewNotification) => T) => entries.map(of)
-  const [, , rows] = await Promise.all([
+  const [, , , rows] = await Promise.all([
     ensureHeads(tx, users),
     lockHeads(tx, users),
+    leaveTombstones(tx, entries),
     tx.execute<PublishedRow>(sql`
       with entry as (
         select e.ord, e.user_id, e.id, e.dedupe_key, e.scheduled_at,
@@ -180,30 +165,11 @@ async function publishOnce(
   }
 }
 
-interface HeadColumns {
-  user_id: string
-  epoch: string | null
-  head: number | null
-  unread: number | null
-}
-
 interface PublishedRow extends HeadColumns {
   id: string
   seq: number | null
   outcome: Published['outcome']
 }
-
-/** One for each user whose log moved. */
-function headsOf(rows: readonly HeadColumns[]): Head[] {
-  const heads = new Map<string, Head>()
-  for (const { user_id, epoch, head, unread } of rows)
-    if (epoch !== null && head !== null && unread !== null)
-      heads.set(user_id, { userId: user_id, epoch, seq: head, unread })
-  return [...heads.values()]
-}
-
-/** Of `chat.notifications n`. */
-const isUnread: SQL = sql`(n.seq is not null and n.removed_at is null and n.read_at is null and n.archived_at is null)`
 
 /** Which of a user's notifications: those named, or all up to a place in the log. */
 export type Selection = { ids: readonly string[] } | { upTo: number }
@@ -243,97 +209,4 @@ export async function mark(
       where h.user_id = ${userId}`),
   ])
   return { changed: row?.changed ?? [], head: row === undefined ? undefined : headsOf([row])[0] }
-}
-
-/** Rows that a job moves at once: their users' heads are locked meanwhile. */
-export const sweptRowsMax = 500
-
-/**
- * What was scheduled and is due gets its place, the longest due first.
- *
- * @returns what appeared, at most `sweptRowsMax`, and whose logs moved.
- */
-export async function appear(tx: Tx): Promise<{ appeared: { id: string; userId: string }[]; heads: Head[] }> {
-  const due = await tx.execute<{ id: string; user_id: string }>(sql`
-    select n.id, n.user_id from chat.notifications n
-    where n.seq is null and n.scheduled_at <= now() and n.removed_at is null and n.expires_at > now()
-    order by n.scheduled_at limit ${sweptRowsMax}`)
-  if (due.length === 0) return { appeared: [], heads: [] }
-  const [, rows] = await Promise.all([
-    lockHeads(tx, distinct(due.map(({ user_id }) => user_id))),
-    tx.execute<HeadColumns & { id: string }>(sql`
-      with target as (
-        select n.id, n.user_id, row_number() over (partition by n.user_id order by n.scheduled_at, n.id) as nth
-        from chat.notifications n
-        where n.id = any(${due.map(({ id }) => id)}::uuid[]) and n.seq is null and n.removed_at is null
-      ), changed as (
-        update chat.notifications n set seq = h.seq + t.nth, appeared_at = now(), updated_at = now()
-        from target t join chat.inbox_heads h on h.user_id = t.user_id where n.id = t.id
-        returning n.id, n.user_id
-      ), head as (
-        update chat.inbox_heads h set seq = h.seq + c.given, unread = h.unread + c.given
-        from (select user_id, count(*) as given from changed group by user_id) c where h.user_id = c.user_id
-        returning h.user_id, h.epoch, h.seq, h.unread
-      )
-      select c.id, head.user_id, head.epoch, head.seq::float8 as head, head.unread
-      from changed c join head on head.user_id = c.user_id`),
-  ])
-  return { appeared: rows.map(({ id, user_id }) => ({ id, userId: user_id })), heads: headsOf(rows) }
-}
-
-/**
- * What has expired leaves a tombstone: its place moves, its content goes. What never appeared just goes.
- *
- * @param userId only this user's; all users' where it is undefined.
- * @returns how many, at most `sweptRowsMax`, and whose logs moved.
- */
-export async function expire(tx: Tx, userId?: string): Promise<{ expired: number; heads: Head[] }> {
-  const whose = userId === undefined ? sql.empty() : sql`and n.user_id = ${userId}`
-  const due = await tx.execute<{ id: string; user_id: string }>(sql`
-    select n.id, n.user_id from chat.notifications n
-    where n.removed_at is null and n.expires_at <= now() ${whose} order by n.expires_at limit ${sweptRowsMax}`)
-  if (due.length === 0) return { expired: 0, heads: [] }
-  const ids = due.map(({ id }) => id)
-  const [, , rows] = await Promise.all([
-    lockHeads(tx, distinct(due.map(({ user_id }) => user_id))),
-    tx.execute(sql`delete from chat.notifications n where n.id = any(${ids}::uuid[]) and n.seq is null`),
-    tx.execute<HeadColumns>(sql`
-      with target as (
-        select n.id, n.user_id, ${isUnread} as was_unread,
-          row_number() over (partition by n.user_id order by n.seq) as nth
-        from chat.notifications n
-        where n.id = any(${ids}::uuid[]) and n.seq is not null and n.removed_at is null and n.expires_at <= now()
-      ), changed as (
-        update chat.notifications n set seq = h.seq + t.nth, removed_at = now(), updated_at = now(), template = null,
-          title = '', body = '', icon = null, color = null, action = null, data = '{}'
-        from target t join chat.inbox_heads h on h.user_id = t.user_id where n.id = t.id
-        returning n.user_id, t.was_unread
-      )
-      update chat.inbox_heads h set seq = h.seq + c.given, unread = h.unread - c.unread
-      from (select user_id, count(*) as given, count(*) filter (where was_unread) as unread from changed group by user_id) c
-      where h.user_id = c.user_id
-      returning h.user_id, h.epoch, h.seq::float8 as head, h.unread`),
-  ])
-  return { expired: due.length, heads: headsOf(rows) }
-}
-
-/** Tombstones older than `days` go for good, and the floors of their logs rise over them. @returns how many went. */
-export async function purge(tx: Tx, days = keptDays): Promise<number> {
-  const old = await tx.execute<{ id: string; user_id: string }>(sql`
-    select n.id, n.user_id from chat.notifications n
-    where n.removed_at <= now() - make_interval(days => ${days}) order by n.removed_at limit ${sweptRowsMax}`)
-  if (old.length === 0) return 0
-  const [, gone] = await Promise.all([
-    lockHeads(tx, distinct(old.map(({ user_id }) => user_id))),
-    tx.execute(sql`
-      with gone as (
-        delete from chat.notifications n where n.id = any(${old.map(({ id }) => id)}::uuid[]) and n.removed_at is not null
-        returning n.id, n.user_id, n.seq
-      ), raised as (
-        update chat.inbox_heads h set floor = greatest(h.floor, g.seq)
-        from (select user_id, max(seq) as seq from gone group by user_id) g where h.user_id = g.user_id
-      )
-      select id from gone`),
-  ])
-  return gone.length
 }

@@ -4,11 +4,13 @@
  */
 import { enqueue } from '../jobs/jobs.ts'
 import type { Transactions, Tx } from '../db/database.ts'
-import { mark, publish, type Head, type NewNotification, type Published, type Selection } from './inbox.ts'
+import type { Head } from './heads.ts'
+import { mark, publish, type NewNotification, type Published, type Selection } from './inbox.ts'
 import { printCursor } from './log.ts'
 import { appearedOf, type Planner } from './plan.ts'
 
-export type { Content, Head, NewNotification, Published, Selection } from './inbox.ts'
+export type { Head } from './heads.ts'
+export type { Content, NewNotification, Published, Selection } from './inbox.ts'
 
 export interface Inbox {
   /** Stores and tells: in a transaction of its own. */

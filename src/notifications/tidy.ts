@@ -8,7 +8,8 @@ import { enqueue, type JobHandler } from '../jobs/jobs.ts'
 import { sql, type SQL } from '../db/sql.ts'
 import type { Transactions, Tx } from '../db/database.ts'
 import { enqueueNext } from './appear.ts'
-import { expire, purge, sweptRowsMax, type Head } from './inbox.ts'
+import type { Head } from './heads.ts'
+import { expire, purge, sweptRowsMax } from './lifetime.ts'
 
 export const tidyKind = 'tidy'
 

@@ -3,15 +3,8 @@ import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { sql } from '../../src/db/sql.ts'
 import type { Database, Tx } from '../../src/db/database.ts'
-import {
-  appear,
-  expire,
-  mark,
-  publish,
-  purge,
-  type Content,
-  type NewNotification,
-} from '../../src/notifications/inbox.ts'
+import { mark, publish, type Content, type NewNotification } from '../../src/notifications/inbox.ts'
+import { appear, expire, purge } from '../../src/notifications/lifetime.ts'
 import { readAfter, type Page } from '../../src/notifications/log.ts'
 import { openDatabase } from '../support/cluster.ts'
 import { cloneDatabase } from '../support/service.ts'
@@ -279,6 +272,20 @@ describe('time', () => {
     expect(await asSystem((tx) => purge(tx))).toBe(1)
     expect(await page(ann, 2)).toMatchObject({ known: false })
     expect(await page(ann, 3)).toMatchObject({ known: true, rows: [] })
+  })
+
+  it('leaves a tombstone its place when something is scheduled under its key', async () => {
+    const ann = user()
+    const { published } = await send(ann, 'old', {}, { dedupeKey: 'k', expiresAt: soon(-1) })
+    await asSystem((tx) => expire(tx, ann))
+    const again = await send(ann, 'later', {}, { dedupeKey: 'k', scheduledAt: soon(3_600_000) })
+    expect(again.published[0]?.outcome).toBe('scheduled')
+    expect((await page(ann, 1)).rows).toMatchObject([{ id: published[0]?.id, seq: 2, removed: true }])
+    await send(ann, 'now', {}, { dedupeKey: 'k' })
+    expect((await page(ann, 1)).rows).toMatchObject([
+      { id: published[0]?.id, removed: true },
+      { id: again.published[0]?.id, title: 'now', seq: 3 },
+    ])
   })
 
   it('revives a row that expired when something is published under its key', async () => {
