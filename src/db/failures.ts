@@ -10,6 +10,9 @@ const transient = /^(40001|40P01)$/
 /** The connection broke under a statement: a new one may well work. */
 const lost = /^(ECONNRESET|EPIPE|CONNECTION_LOST|57P0\d)$/
 
+/** Somebody else has held a lock for longer than anybody waits. */
+const locked = /^55P03$/
+
 /** A statement behind one that failed in the same transaction. */
 const skipped = /^25P02$/
 
@@ -20,4 +23,5 @@ function codeOf(error: unknown): string {
 export const isUnavailable = (error: unknown): boolean => unavailable.test(codeOf(error))
 export const isTransient = (error: unknown): boolean => transient.test(codeOf(error))
 export const isSkipped = (error: unknown): boolean => skipped.test(codeOf(error))
+export const isLocked = (error: unknown): boolean => locked.test(codeOf(error))
 export const isLost = (error: unknown): boolean => lost.test(codeOf(error))

@@ -21,10 +21,13 @@ export interface Composed {
 }
 
 /** @throws AppError unknown_template, invalid_variables, invalid_request. */
-export function composeOne(body: NotificationBody | OlderBody, now: Date): Composed {
+export function composeOne(
+  body: NotificationBody | OlderBody,
+  now: Date,
+): { entry: NewNotification; contacts: Composed['contacts'] } {
   return 'userId' in body
-    ? { entries: [fromOlder(body)], contacts: [] }
-    : { entries: [entryOf(body, '', now)], contacts: contactsOf([body]) }
+    ? { entry: fromOlder(body), contacts: [] }
+    : { entry: entryOf(body, '', now), contacts: contactsOf([body]) }
 }
 
 /** Of many users who are told the same there is one content. */

@@ -32,7 +32,6 @@ export async function ensureHeads(tx: Tx, userIds: readonly string[]): Promise<v
   await tx.execute(sql`
     insert into chat.inbox_heads (user_id, epoch)
     select u.user_id, ${newEpoch()} from unnest(${userIds}::text[]) as u (user_id)
-    where not exists (select from chat.inbox_heads h where h.user_id = u.user_id)
     order by u.user_id on conflict do nothing`)
 }
 

@@ -25,44 +25,70 @@ export async function once<T extends Record<string, unknown>>(
   idempotency: Idempotency | undefined,
   work: (tx: Tx) => Promise<Work<T>>,
 ): Promise<{ result: T; replayed: boolean }> {
-  try {
-    const { result, told } = await transactions.asSystem(source, async (tx) => {
-      if (idempotency === undefined) return work(tx)
-      await claim(tx, source, idempotency)
-      const done = await work(tx)
-      await tx.execute(sql`
-        update chat.processed_events set result = ${JSON.stringify(done.result)}::jsonb
-        where source = ${source} and event_id = ${idempotency.key}`)
-      return done
-    })
-    told?.()
-    return { result, replayed: false }
-  } catch (error) {
-    if (!(error instanceof AlreadyProcessed)) throw error
-    // What is stored under this source and fingerprint is what this work answered.
-    return { result: error.result as T, replayed: true }
-  }
+  const { result, replayed, told } = await transactions.asSystem(source, async (tx) => {
+    if (idempotency === undefined) return { ...(await work(tx)), replayed: false }
+    const known = (await claim(tx, source, [idempotency])).get(idempotency.key)
+    if (known !== undefined) {
+      const answer = answerAgain(known, idempotency)
+      if (answer instanceof AppError) throw answer
+      // What is stored under this source and fingerprint is what this work answered.
+      return { result: answer as T, replayed: true, told: undefined }
+    }
+    const done = await work(tx)
+    await keepAnswers(tx, source, [{ key: idempotency.key, result: done.result }])
+    return { ...done, replayed: false }
+  })
+  told?.()
+  return { result, replayed }
 }
 
-/** Thrown out of a transaction that came second: nothing of it is stored. */
-class AlreadyProcessed extends Error {
-  readonly result: unknown
-  constructor(result: unknown) {
-    super('already processed')
-    this.result = result
-  }
+/** What was asked for under a key before, and what it was answered. */
+export interface Known {
+  fingerprint: string
+  result: unknown
 }
 
-async function claim(tx: Tx, source: string, { key, fingerprint }: Idempotency): Promise<void> {
-  const claimed = await tx.execute(sql`
-    insert into chat.processed_events (source, event_id, fingerprint) values (${source}, ${key}, ${fingerprint})
-    on conflict do nothing returning event_id`)
-  if (claimed.length > 0) return
-  const [known] = await tx.execute<{ fingerprint: string; result: unknown }>(sql`
-    select fingerprint, result from chat.processed_events where source = ${source} and event_id = ${key}`)
-  if (known?.fingerprint !== fingerprint)
-    throw new AppError('idempotency_key_reused', {
-      detail: 'This key was used for another request: take a new one.',
-    })
-  throw new AlreadyProcessed(known.result)
+/**
+ * Claims keys, each of which comes once here, in one order: no two transactions wait for each other.
+ *
+ * @returns those that were claimed before, by their keys: nothing is to be done for them.
+ */
+export async function claim(
+  tx: Tx,
+  source: string,
+  asked: readonly Idempotency[],
+): Promise<Map<string, Known>> {
+  const claimed = await tx.execute<{ event_id: string }>(sql`
+    insert into chat.processed_events (source, event_id, fingerprint)
+    select ${source}, k.key, k.fingerprint
+    from unnest(${asked.map(({ key }) => key)}::text[], ${asked.map(({ fingerprint }) => fingerprint)}::text[])
+      as k (key, fingerprint)
+    order by k.key on conflict do nothing returning event_id`)
+  if (claimed.length === asked.length) return new Map()
+  const ours = new Set(claimed.map(({ event_id }) => event_id))
+  const known = await tx.execute<Known & { event_id: string }>(sql`
+    select event_id, fingerprint, result from chat.processed_events
+    where source = ${source} and event_id = any(${asked.map(({ key }) => key).filter((key) => !ours.has(key))}::text[])`)
+  return new Map(known.map(({ event_id, fingerprint, result }) => [event_id, { fingerprint, result }]))
+}
+
+/** @returns what it was answered; AppError idempotency_key_reused where it was something else. */
+export const answerAgain = ({ fingerprint, result }: Known, asked: Idempotency): unknown =>
+  fingerprint === asked.fingerprint
+    ? result
+    : new AppError('idempotency_key_reused', {
+        detail: 'This key was used for another request: take a new one.',
+      })
+
+/** What is answered whenever it is asked again. */
+export async function keepAnswers(
+  tx: Tx,
+  source: string,
+  answers: readonly { key: string; result: object }[],
+): Promise<void> {
+  await tx.execute(sql`
+    update chat.processed_events p set result = a.result
+    from unnest(${answers.map(({ key }) => key)}::text[], ${answers.map(({ result }) => JSON.stringify(result))}::jsonb[])
+      as a (key, result)
+    where p.source = ${source} and p.event_id = a.key`)
 }

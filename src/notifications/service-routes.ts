@@ -23,6 +23,7 @@ import type { Inbox } from './notify.ts'
 import { writeContacts } from './preferences.ts'
 import { once, type Work } from './processed.ts'
 import { notificationParams } from './schemas.ts'
+import { createSend } from './sending.ts'
 import { countedHours, deliverKinds, readDispatchStatus, readInFull } from './service-queries.ts'
 import { dispatchStatusSchema, inFullSchema, publishedSchema } from './service-schemas.ts'
 import { targetRoutes, type TargetRoutesOptions } from './target-routes.ts'
@@ -62,6 +63,8 @@ export async function notificationServiceRoutes(
     return done
   }
 
+  const sendOne = createSend(db, inbox, `POST ${path}`)
+
   async function send(tx: Tx, { entries, contacts }: Composed) {
     // An address that came along is one that its notification goes to.
     await writeContacts(tx, contacts)
@@ -91,14 +94,13 @@ export async function notificationServiceRoutes(
     },
     async (request, reply) => {
       const composed = composeOne(request.body, now())
-      const { result, replayed } = await doOnce(request, reply, async (tx) => {
-        const { published, told } = await send(tx, composed)
-        const [one] = published
-        if (one === undefined) throw new AppError('internal_error')
-        const { id, userId, outcome, seq } = one
-        return { result: { notification_id: id, user_id: userId, outcome, seq }, told }
-      })
-      return reply.code(replayed || result.outcome === 'same' ? 200 : 201).send(result)
+      const idempotency = idempotencyOf(request, [request.body])
+      const { published, replayed } = await sendOne({ ...composed, idempotency })
+      if (replayed) void reply.header('idempotent-replay', 'true')
+      const { id, userId, outcome, seq } = published
+      return reply
+        .code(replayed || outcome === 'same' ? 200 : 201)
+        .send({ notification_id: id, user_id: userId, outcome, seq })
     },
   )
 

@@ -85,9 +85,11 @@ async function markDelivered(tx: Tx, acks: readonly Ack[]): Promise<void> {
     ), delivered as (
       select n.id from ack a
       join chat.inbox_heads h on h.user_id = a.user_id and h.epoch = a.epoch
-      join chat.notifications n on n.user_id = a.user_id and n.seq > a.after and n.seq <= a.up_to
-      where n.delivered_at is null and n.removed_at is null
-      for no key update of n skip locked
+      -- One look into the log for each: joined, all of the table is read where PostgreSQL takes it for small.
+      cross join lateral (
+        select id from chat.notifications
+        where user_id = a.user_id and seq > a.after and seq <= a.up_to and delivered_at is null and removed_at is null
+        offset 0 for no key update skip locked) n
     )
     update chat.notifications n set delivered_at = now() from delivered d where n.id = d.id`)
 }

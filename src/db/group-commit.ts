@@ -1,0 +1,69 @@
+/**
+ * Group commit: what many ask for at the same time is stored together. Whoever comes while as many transactions are under
+ * way as may be goes with the next one, so many a second are few commits, and one alone waits for nobody.
+ *
+ * Promises: each is answered by itself, and asks are begun in the order in which they came. Where a transaction of several
+ * fails, each of them is stored alone: one that cannot be stored, or waits for a lock, costs no other more than time.
+ */
+import { AppError } from '../errors.ts'
+import { isLocked } from './failures.ts'
+
+export interface GroupCommitOptions<Ask, Answer> {
+  /** In one transaction. @returns an answer for each ask, in their order. */
+  store: (asks: readonly Ask[]) => Promise<readonly Answer[]>
+  /** Transactions under way: while one waits for the disk, the next one works. */
+  atOnceMax?: number
+  /** Asks of one: with more, all wait for the slowest. */
+  groupMax?: number
+}
+
+interface Waiting<Ask, Answer> {
+  ask: Ask
+  resolve: (answer: Answer) => void
+  reject: (error: unknown) => void
+}
+
+export function createGroupCommit<Ask, Answer>({
+  store,
+  atOnceMax = 2,
+  groupMax = 100,
+}: GroupCommitOptions<Ask, Answer>): (ask: Ask) => Promise<Answer> {
+  const waiting: Waiting<Ask, Answer>[] = []
+  let running = 0
+  let beginning = false
+
+  /** At the end of this turn: who else comes in it goes along. */
+  function begin(): void {
+    if (beginning || running >= atOnceMax || waiting.length === 0) return
+    beginning = true
+    setImmediate(() => {
+      beginning = false
+      running++
+      void run(waiting.splice(0, groupMax)).finally(() => {
+        running--
+        begin()
+      })
+      begin()
+    })
+  }
+
+  async function run(group: readonly Waiting<Ask, Answer>[]): Promise<void> {
+    try {
+      const answers = await store(group.map(({ ask }) => ask))
+      for (const [index, { resolve }] of group.entries()) resolve(answers[index] as Answer)
+    } catch (error) {
+      if (group.length === 1 || isGone(error)) for (const { reject } of group) reject(error)
+      else await Promise.all(group.map((one) => run([one])))
+    }
+  }
+
+  return (ask) =>
+    new Promise((resolve, reject) => {
+      waiting.push({ ask, resolve, reject })
+      begin()
+    })
+}
+
+/** Of a database that is gone nobody hears more by asking it once for each. */
+const isGone = (error: unknown): boolean =>
+  error instanceof AppError && error.code === 'database_unavailable' && !isLocked(error.cause)
