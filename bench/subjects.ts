@@ -59,6 +59,14 @@ export interface Rivulet extends Subject {
 const secret = 'bench-secret-that-is-known-to-all-who-read-this-file'
 const base = '/api/chat'
 
+/** What `npm start` tells Node. */
+export function startArgs(): string[] {
+  const path = join(import.meta.dirname, '..', 'package.json')
+  const { scripts } = JSON.parse(readFileSync(path, 'utf8')) as { scripts: { start: string } }
+  const [, args = ''] = /node (.*)src\/main\.ts/.exec(scripts.start) ?? []
+  return args.split(' ').filter((arg) => arg !== '')
+}
+
 export async function startRivulet(
   databaseUrl: string,
   upstreamUrl: string,
@@ -74,7 +82,7 @@ export async function startRivulet(
       NODE_ENV: 'development',
       ...(options.profile !== undefined && { BENCH_PROFILE: options.profile }),
     },
-    options.args,
+    [...startArgs(), ...(options.args ?? [])],
   )
   const origin = `http://127.0.0.1:${process.port}${base}`
   const headersOf = async (user: string) => ({

@@ -1,8 +1,7 @@
 /** What is measured: a server that is started, any number of times, over a database of its own, and how it is asked to send. */
 import { randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import pg from 'pg'
+import { startArgs } from '../subjects.ts'
 import type { DialectName } from './dialects.ts'
 import { startInstance, type Instance } from './processes.ts'
 
@@ -57,14 +56,6 @@ export const rivulet: Subject = {
       type: 'bench',
       data: { sent_at_us: sentUs, ...(to && fill(to.fillBytes)) },
     }),
-}
-
-/** What `npm start` tells Node. */
-function startArgs(): string[] {
-  const path = join(import.meta.dirname, '..', '..', 'package.json')
-  const { scripts } = JSON.parse(readFileSync(path, 'utf8')) as { scripts: { start: string } }
-  const [, args = ''] = /node (.*)src\/main\.ts/.exec(scripts.start) ?? []
-  return args.split(' ').filter((arg) => arg !== '')
 }
 
 const announcement = (sentUs: number) => ({ type: 'announcement', channels: ['in_app'], ...said(sentUs) })

@@ -34,7 +34,7 @@ export async function startBroadcast(tx: Tx, { content, expiresAt, sendAt }: New
 const jobFor = (id: string) => ({ kind: broadcastKind, key: id, userId: null, payload: {} })
 
 /** Users of one transaction: their heads are locked for about a tenth of a second. */
-export const broadcastChunkUsers = 1_000
+export const broadcastChunkUsers = 250
 
 export function createBroadcastHandler({
   inbox,

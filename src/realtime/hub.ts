@@ -45,7 +45,7 @@ export interface HubOptions {
 }
 
 /** What one statement reads for: with more, everybody waits for the slowest. */
-const liveBatchMax = 500
+const liveBatchMax = 200
 const behindBatchMax = 100
 /** Users whose heads one statement of a sweep compares. */
 const sweptUsersMax = 1_000
