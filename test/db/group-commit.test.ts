@@ -6,7 +6,7 @@ import { AppError } from '../../src/errors.ts'
 
 /** Groups are stored when they are let; until then they wait. */
 function startGroups(options: { groupMax?: number; atOnceMax?: number } = {}) {
-  const begun: { asks: readonly number[]; end: (error?: unknown) => void }[] = []
+  const begun: { asks: readonly number[]; end: (error?: Error) => void }[] = []
   const ask = createGroupCommit<number, string>({
     ...options,
     store: (asks) =>
