@@ -5,6 +5,7 @@
 import type { FastifyInstance } from 'fastify'
 import { authenticate, createServiceKeyCheck } from './auth/authenticate.ts'
 import { ticketRoutes } from './auth/routes.ts'
+import { createTickets } from './auth/tickets.ts'
 import { createTokenVerifier } from './auth/tokens.ts'
 import { secretCharsMin, type Config } from './config.ts'
 import { conversationRoutes } from './conversations/routes.ts'
@@ -114,14 +115,16 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
       await api.register(conversationRoutes, { db, engine, chain, links, limits, tellDevices })
       await api.register(modelRoutes, { chain, models })
       await api.register(usageRoutes, { db, now: () => new Date() })
+      const tickets = createTickets(db)
       await api.register(ticketRoutes, {
         db,
+        tickets,
         links,
         limits,
         streamOf: (tx, messageId) => findStream(tx, messageId, links),
       })
       await api.register(socketRoutes, {
-        db,
+        tickets,
         sockets: realtime.sockets,
         limits,
         allowsOrigin: createOriginCheck(origins),

@@ -2,12 +2,12 @@
 import type { FastifyInstance } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import type { Database, Tx } from '../db/database.ts'
+import type { Caller, Database, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Links } from '../http/links.ts'
 import type { RateLimits } from '../http/rate-limit.ts'
 import { userOf } from './authenticate.ts'
-import { issueTicket, socketTicketS, streamTicketS } from './tickets.ts'
+import { socketTicketS, streamTicketS, type Tickets } from './tickets.ts'
 
 const ticketBody = z.strictObject({
   for: z
@@ -22,6 +22,7 @@ export async function ticketRoutes(
   instance: FastifyInstance,
   options: {
     db: Database
+    tickets: Tickets
     links: Links
     limits: RateLimits
     /** Where a message's generation is watched; undefined where the transaction's user has none such. */
@@ -29,7 +30,7 @@ export async function ticketRoutes(
   },
 ): Promise<void> {
   const app = instance.withTypeProvider<ZodTypeProvider>()
-  const { db, links, limits, streamOf } = options
+  const { db, tickets, links, limits, streamOf } = options
 
   app.post(
     '/ticket',
@@ -51,13 +52,12 @@ export async function ticketRoutes(
       const { origin } = request.headers
       const purpose = request.body.for.toLowerCase()
       const livesS = purpose === 'socket' ? socketTicketS : streamTicketS
-      const act = () =>
-        db.asCaller(caller, async (tx) => {
-          const url = await urlOf(tx, purpose)
-          if (url === undefined) throw new AppError('message_not_found')
-          const ticket = await issueTicket(tx, caller, { purpose, livesS, origin })
-          return { ticket, url: `${url}?ticket=${ticket}`, expires_in: livesS }
-        })
+      const act = async () => {
+        const url = await urlOf(caller, purpose)
+        if (url === undefined) throw new AppError('message_not_found')
+        const ticket = await tickets.issue(caller, { purpose, livesS, origin })
+        return { ticket, url: `${url}?ticket=${ticket}`, expires_in: livesS }
+      }
       return limits.within(request, reply, ['tickets'], {
         act,
         counts: () => true,
@@ -66,9 +66,9 @@ export async function ticketRoutes(
     },
   )
 
-  async function urlOf(tx: Tx, purpose: string): Promise<string | undefined> {
+  async function urlOf(caller: Caller, purpose: string): Promise<string | undefined> {
     if (purpose === 'socket') return links.socket
     if (purpose === 'notifications') return links.inboxStream
-    return streamOf(tx, purpose.slice('message:'.length))
+    return db.asCaller(caller, (tx) => streamOf(tx, purpose.slice('message:'.length)))
   }
 }

@@ -6,6 +6,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { sql } from '../db/sql.ts'
+import { createGroupCommit } from '../db/group-commit.ts'
 import type { Transactions, Tx } from '../db/database.ts'
 import type { UserCaller } from './caller.ts'
 import { unauthorized } from './tokens.ts'
@@ -25,15 +26,68 @@ export interface Opening {
   origin: string | undefined
 }
 
-/** @returns the ticket, which is stored nowhere. */
-export async function issueTicket(tx: Tx, caller: UserCaller, opening: Opening): Promise<string> {
-  const ticket = randomBytes(16).toString('base64url')
-  const { purpose, livesS, origin } = opening
+/** Tickets made and used up, of many at the same time together: after a restart everybody comes back at once. */
+export interface Tickets {
+  /** @returns the ticket, which is stored nowhere. */
+  issue(caller: UserCaller, opening: Opening): Promise<string>
+  /** A socket's ticket, which is then used up: of several who come with it, one gets in. @throws as `redeemTicket` */
+  consume(ticket: string, origin: string | undefined): Promise<UserCaller>
+}
+
+export function createTickets(transactions: Transactions): Tickets {
+  const store = createGroupCommit<NewTicket, undefined>({
+    async store(made) {
+      await transactions.asSystem('issue tickets', (tx) => tx.commit(() => storeTickets(tx, made)))
+      return []
+    },
+  })
+  const consume = createGroupCommit<Presented, TicketRow | undefined>({
+    store: (presented) =>
+      transactions.asSystem('consume tickets', (tx) => tx.commit(() => consumeTickets(tx, presented))),
+  })
+  return {
+    async issue(caller, opening) {
+      const ticket = randomBytes(16).toString('base64url')
+      await store({ digest: digestOf(ticket), caller, opening })
+      return ticket
+    },
+    consume: async (ticket, origin) => callerOf(await consume({ digest: digestOf(ticket), origin })),
+  }
+}
+
+interface NewTicket {
+  digest: string
+  caller: UserCaller
+  opening: Opening
+}
+
+async function storeTickets(tx: Tx, made: readonly NewTicket[]): Promise<void> {
+  const column = <T>(of: (ticket: NewTicket) => T) => made.map(of)
   await tx.execute(sql`
     insert into chat.tickets (digest, user_id, tier, purpose, origin, valid_until, expires_at)
-    values (${digestOf(ticket)}, ${caller.userId}, ${caller.tier}, ${purpose}, ${origin ?? null},
-      to_timestamp(${caller.validUntil / 1000}::float8), now() + make_interval(secs => ${livesS}))`)
-  return ticket
+    select t.digest, t.user_id, t.tier, t.purpose, t.origin, to_timestamp(t.valid_until_s), now() + make_interval(secs => t.lives_s)
+    from unnest(${column(({ digest }) => digest)}::text[], ${column(({ caller }) => caller.userId)}::text[],
+      ${column(({ caller }) => caller.tier)}::text[], ${column(({ opening }) => opening.purpose)}::text[],
+      ${column(({ opening }) => opening.origin ?? null)}::text[],
+      ${column(({ caller }) => caller.validUntil / 1000)}::float8[], ${column(({ opening }) => opening.livesS)}::float8[])
+      as t (digest, user_id, tier, purpose, origin, valid_until_s, lives_s)`)
+}
+
+interface Presented {
+  digest: string
+  origin: string | undefined
+}
+
+/** @returns one for each, in their order; undefined for one that opens nothing. */
+async function consumeTickets(tx: Tx, presented: readonly Presented[]): Promise<(TicketRow | undefined)[]> {
+  const rows = await tx.execute<TicketRow & { nth: number }>(sql`
+    delete from chat.tickets t
+    using unnest(${presented.map(({ digest }) => digest)}::text[], ${presented.map(({ origin }) => origin ?? null)}::text[])
+      with ordinality as p (digest, origin, nth)
+    where t.digest = p.digest and t.purpose = 'socket' and t.expires_at > now() and (t.origin is null or t.origin = p.origin)
+    returning p.nth::int as nth, t.user_id, t.tier, (extract(epoch from t.valid_until) * 1000)::float8 as valid_until`)
+  const byPlace = new Map(rows.map((row) => [row.nth, row]))
+  return presented.map((_, index) => byPlace.get(index + 1))
 }
 
 /**
@@ -54,24 +108,6 @@ export async function redeemTicket(
         select user_id, tier, (extract(epoch from valid_until) * 1000)::float8 as valid_until from chat.tickets
         where digest = ${digestOf(ticket)} and purpose = ${purpose} and expires_at > now()
           and (origin is null or origin = coalesce(${origin ?? null}, origin))`),
-    ),
-  )
-  return callerOf(row)
-}
-
-/** A socket's ticket, which is then used up: of several who come with it, one gets in. @throws as `redeemTicket` */
-export async function consumeTicket(
-  transactions: Transactions,
-  ticket: string,
-  origin: string | undefined,
-): Promise<UserCaller> {
-  const [row] = await transactions.asSystem('consume a ticket', (tx) =>
-    tx.commit(() =>
-      tx.execute<TicketRow>(sql`
-        delete from chat.tickets
-        where digest = ${digestOf(ticket)} and purpose = 'socket' and expires_at > now()
-          and (origin is null or origin = ${origin ?? null})
-        returning user_id, tier, (extract(epoch from valid_until) * 1000)::float8 as valid_until`),
     ),
   )
   return callerOf(row)

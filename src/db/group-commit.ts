@@ -1,5 +1,5 @@
 /**
- * Group commit: what many ask for at the same time is stored together. Whoever comes while as many transactions are under
+ * Door of db: group commit. What many ask for at the same time is stored together. Whoever comes while as many transactions are under
  * way as may be goes with the next one, so many a second are few commits, and one alone waits for nobody.
  *
  * Promises: each is answered by itself, and asks are begun in the order in which they came. Where a transaction of several

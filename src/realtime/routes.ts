@@ -3,8 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { userOf } from '../auth/authenticate.ts'
-import { consumeTicket } from '../auth/tickets.ts'
-import type { Database } from '../db/database.ts'
+import type { Tickets } from '../auth/tickets.ts'
 import { AppError } from '../errors.ts'
 import type { RateLimits } from '../http/rate-limit.ts'
 import { parseCursor, type Cursor } from '../notifications/log.ts'
@@ -13,14 +12,14 @@ import type { Sockets } from './socket.ts'
 export async function socketRoutes(
   instance: FastifyInstance,
   options: {
-    db: Database
+    tickets: Pick<Tickets, 'consume'>
     sockets: Pick<Sockets, 'check' | 'accept'>
     limits: RateLimits
     allowsOrigin: (origin: string) => boolean
   },
 ): Promise<void> {
   const app = instance.withTypeProvider<ZodTypeProvider>()
-  const { db, sockets, limits, allowsOrigin } = options
+  const { tickets, sockets, limits, allowsOrigin } = options
 
   app.get(
     '/ws',
@@ -33,7 +32,7 @@ export async function socketRoutes(
           throw new AppError('forbidden', { detail: 'Pages of this origin may not open sockets here.' })
         const { ticket } = request.query as { ticket?: unknown }
         if (authorization !== undefined || typeof ticket !== 'string') return app.requireUser(request)
-        await app.admit(request, () => consumeTicket(db, ticket, origin))
+        await app.admit(request, () => tickets.consume(ticket, origin))
       },
       schema: {
         summary: 'The socket: your inbox and your rooms, live',
