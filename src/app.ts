@@ -43,11 +43,20 @@ export type { Resolved } from './machines.ts'
 
 export interface App {
   http: FastifyInstance
+  /** @returns its origin. */
+  listen(at: { host: string; port: number }): Promise<string>
   /** Resolves when the database is migrated and the wall proven. */
   prepared: Promise<void>
   /** No new turns; running answers get `graceMs`; every viewer its terminal frame; then everything is released. */
   close(graceMs: number): Promise<void>
 }
+
+/**
+ * Connections that wait to be accepted. With Node's 511 the system drops what comes beyond, and clients try again after 1,
+ * 3, 7, 15 and 31 s: of 5,000 who came back at once the last one was in after 30 s. The system has a limit of its own
+ * (net.core.somaxconn).
+ */
+const backlog = 4_096
 
 /** What viewers get to read their last frame when the process ends, ms. */
 const viewersGraceMs = 3_000
@@ -193,6 +202,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
   let closing: Promise<void> | undefined
   return {
     http,
+    listen: (at) => http.listen({ ...at, backlog }),
     prepared: prepare(),
     close(graceMs) {
       closing ??= (async () => {

@@ -27,7 +27,7 @@ async function main(): Promise<void> {
     )
   })
   if (embedded.database !== undefined) await app.prepared
-  await app.http.listen({ host: config.HOST, port: config.PORT })
+  await app.listen({ host: config.HOST, port: config.PORT })
 
   // From here on a signal ends what was started; before, a failure does.
   const started = releases.move()

@@ -27,6 +27,6 @@ process.once('SIGTERM', () => {
     () => process.exit(1),
   )
 })
-await app.http.listen({ host: '127.0.0.1', port: Number(process.env['BENCH_PORT'] ?? 0) })
+await app.listen({ host: '127.0.0.1', port: Number(process.env['BENCH_PORT'] ?? 0) })
 answerLoop()
 tellPort((app.http.server.address() as AddressInfo).port)

@@ -26,5 +26,5 @@ const app = await createApp(
   createLogger(config),
 )
 await app.prepared
-await app.http.listen({ host: '127.0.0.1', port: 0 })
+await app.listen({ host: '127.0.0.1', port: 0 })
 tellPort((app.http.server.address() as AddressInfo).port)

@@ -84,7 +84,7 @@ async function startService(releases: AsyncDisposableStack, signal: AbortSignal)
   const app = await createApp(config, resolved, createLogger(config))
   releases.defer(() => app.close(0))
   await app.prepared
-  const origin = await app.http.listen({ host: config.HOST, port: config.PORT })
+  const origin = await app.listen({ host: config.HOST, port: config.PORT })
   signal.throwIfAborted()
 
   if (embedded.jwtSecret === undefined) throw new Error('the demo has no secret of its own')

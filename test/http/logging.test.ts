@@ -48,7 +48,7 @@ beforeAll(async () => {
     pino(loggerOptions('trace'), { write: (line: string) => void lines.push(line) }),
   )
   await app.prepared
-  origin = await app.http.listen({ host: '127.0.0.1', port: 0 })
+  origin = await app.listen({ host: '127.0.0.1', port: 0 })
   ann = createClient(origin, await mintToken(jwtSecret, { sub: 'ann', hours: 1 }))
   sql = postgres(database.url, { max: 1, onnotice: () => undefined })
 })

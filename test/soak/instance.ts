@@ -28,4 +28,4 @@ const app = await createApp(
   pino({ level: config.LOG_LEVEL }, pino.destination(2)),
 )
 await app.prepared
-process.stdout.write(`${await app.http.listen({ host: '127.0.0.1', port: 0 })}\n`)
+process.stdout.write(`${await app.listen({ host: '127.0.0.1', port: 0 })}\n`)

@@ -84,7 +84,7 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
     log,
   )
   await app.prepared
-  const origin = await app.http.listen({ host: '127.0.0.1', port: 0 })
+  const origin = await app.listen({ host: '127.0.0.1', port: 0 })
   const sql = postgres(database.url, { max: 2, onnotice: () => undefined })
   return {
     origin,

@@ -45,7 +45,7 @@ export async function startUnready(
   app.prepared.catch((error: unknown) => {
     failure = error instanceof Error ? error : new Error(String(error))
   })
-  const origin = await app.http.listen({ host: '127.0.0.1', port: 0 })
+  const origin = await app.listen({ host: '127.0.0.1', port: 0 })
   const ann = createClient(origin, await mintToken(jwtSecret, { sub: 'ann', hours: 1 }))
   const service = createClient(origin, serviceKey)
   return {

@@ -18,4 +18,4 @@ const app = await createApp(
   pino({ level: 'silent' }),
 )
 await app.prepared
-process.stdout.write(`${await app.http.listen({ host: '127.0.0.1', port: 0 })}\n`)
+process.stdout.write(`${await app.listen({ host: '127.0.0.1', port: 0 })}\n`)
