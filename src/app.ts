@@ -31,7 +31,7 @@ import { healthRoutes } from './operations/health.ts'
 import { measureRequests, scrapeRoutes } from './operations/scrape.ts'
 import { asyncapiDocument } from './realtime/asyncapi.ts'
 import { addMembers } from './realtime/queries.ts'
-import { socketRoutes } from './realtime/routes.ts'
+import { foreignOrigin, socketRoutes } from './realtime/routes.ts'
 import { realtimeServiceRoutes } from './realtime/service-routes.ts'
 import { createInboxStream } from './realtime/stream.ts'
 import { isUpgradeTo } from './realtime/upgrade.ts'
@@ -125,18 +125,22 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
       await api.register(modelRoutes, { chain, models })
       await api.register(usageRoutes, { db, now: () => new Date() })
       const tickets = createTickets(db)
+      const allowsOrigin = createOriginCheck(origins)
       await api.register(ticketRoutes, {
         db,
         tickets,
         links,
         limits,
+        assertOrigin(origin, host) {
+          if (!allowsOrigin(origin, host)) throw foreignOrigin()
+        },
         streamOf: (tx, messageId) => findStream(tx, messageId, links),
       })
       await api.register(socketRoutes, {
         tickets,
         sockets: realtime.sockets,
         limits,
-        allowsOrigin: createOriginCheck(origins),
+        allowsOrigin,
       })
       const targets = {
         channels: notifications.channels,

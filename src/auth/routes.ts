@@ -25,12 +25,14 @@ export async function ticketRoutes(
     tickets: Tickets
     links: Links
     limits: RateLimits
+    /** Whether a page may open a socket. @throws AppError forbidden */
+    assertOrigin: (origin: string, host: string | undefined) => void
     /** Where a message's generation is watched; undefined where the transaction's user has none such. */
     streamOf: (tx: Tx, messageId: string) => Promise<string | undefined>
   },
 ): Promise<void> {
   const app = instance.withTypeProvider<ZodTypeProvider>()
-  const { db, tickets, links, limits, streamOf } = options
+  const { db, tickets, links, limits, assertOrigin, streamOf } = options
 
   app.post(
     '/ticket',
@@ -49,8 +51,10 @@ export async function ticketRoutes(
     },
     async (request, reply) => {
       const caller = userOf(request)
-      const { origin } = request.headers
+      const { origin, host } = request.headers
       const purpose = request.body.for.toLowerCase()
+      // What comes of it a page could not read: that its socket is refused.
+      if (purpose === 'socket' && origin !== undefined) assertOrigin(origin, host)
       const livesS = purpose === 'socket' ? socketTicketS : streamTicketS
       const act = async () => {
         const url = await urlOf(caller, purpose)

@@ -1,6 +1,6 @@
 /**
- * Door of db: group commit. What many ask for at the same time is stored together. Whoever comes while as many transactions are under
- * way as may be goes with the next one, so many a second are few commits, and one alone waits for nobody.
+ * Door of db: group commit. What many ask for at the same time is stored together: whoever comes while as many transactions
+ * are under way as may be goes with the next one, so many a second are few commits, and one alone waits for nobody.
  *
  * Promises: each is answered by itself, and asks are begun in the order in which they came. Where a transaction of several
  * fails, each of them is stored alone: one that cannot be stored, or waits for a lock, costs no other more than time.
@@ -16,6 +16,9 @@ export interface GroupCommitOptions<Ask, Answer> {
   /** Asks of one: with more, all wait for the slowest. */
   groupMax?: number
 }
+
+/** Asks that are stored alone, at once. */
+const aloneMax = 3
 
 interface Waiting<Ask, Answer> {
   ask: Ask
@@ -52,9 +55,19 @@ export function createGroupCommit<Ask, Answer>({
       const answers = await store(group.map(({ ask }) => ask))
       for (const [index, { resolve }] of group.entries()) resolve(answers[index] as Answer)
     } catch (error) {
-      if (group.length === 1 || isGone(error)) for (const { reject } of group) reject(error)
-      else await Promise.all(group.map((one) => run([one])))
+      if (isGone(error)) refuse([...group, ...waiting.splice(0)], error)
+      else if (group.length === 1) refuse(group, error)
+      else await eachAlone(group)
     }
+  }
+
+  /** A few at a time: those that wait for a lock must not have all connections. */
+  async function eachAlone(group: readonly Waiting<Ask, Answer>[]): Promise<void> {
+    const left = group.values()
+    const one = async () => {
+      for (const single of left) await run([single])
+    }
+    await Promise.all(Array.from({ length: aloneMax }, one))
   }
 
   return (ask) =>
@@ -64,6 +77,10 @@ export function createGroupCommit<Ask, Answer>({
     })
 }
 
-/** Of a database that is gone nobody hears more by asking it once for each. */
+function refuse<Ask, Answer>(asks: readonly Waiting<Ask, Answer>[], error: unknown): void {
+  for (const { reject } of asks) reject(error)
+}
+
+/** Of a database that is gone nobody hears more by asking it once for each, or again for those who wait. */
 const isGone = (error: unknown): boolean =>
   error instanceof AppError && error.code === 'database_unavailable' && !isLocked(error.cause)

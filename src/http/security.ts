@@ -77,14 +77,27 @@ export function addEdgeHeaders(
 ): void {
   const { origin } = request.headers
   void reply.headers(fixedHeaders).header('x-request-id', request.id).header('vary', 'Origin')
-  if (origin !== undefined && createOriginCheck(origins)(origin))
+  if (origin !== undefined && namedOrigins(origins)(origin))
     void reply
       .header('access-control-allow-origin', origins?.includes('*') === true ? '*' : origin)
       .header('access-control-expose-headers', exposedHeaders.join(', '))
 }
 
-/** For what CORS does not guard: a page may open a WebSocket anywhere. @param origins as `registerSecurity` takes them. */
-export function createOriginCheck(origins: readonly string[] | undefined): (origin: string) => boolean {
+/**
+ * For what CORS does not guard: a page may open a WebSocket anywhere. This server's own pages may: their origin is the host
+ * that they ask for, whatever stands before us and speaks TLS.
+ *
+ * @param origins as `registerSecurity` takes them.
+ */
+export function createOriginCheck(
+  origins: readonly string[] | undefined,
+): (origin: string, host: string | undefined) => boolean {
+  const isNamed = namedOrigins(origins)
+  return (origin, host) =>
+    isNamed(origin) || (host !== undefined && origin.replace(/^https?:\/\//, '') === host)
+}
+
+function namedOrigins(origins: readonly string[] | undefined): (origin: string) => boolean {
   if (origins === undefined) return (origin) => localOrigin.test(origin)
   return origins.includes('*') ? () => true : (origin) => origins.includes(origin)
 }

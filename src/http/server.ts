@@ -36,7 +36,7 @@ export function createServer(options: {
       requireHostHeader: false,
       shouldUpgradeCallback: mayUpgrade,
     },
-    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 200 },
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 600 },
     clientErrorHandler: answerClientError,
     frameworkErrors(error, request, reply) {
       addEdgeHeaders(request, reply, origins)

@@ -54,5 +54,5 @@ async function readWays(tx: Tx, appeared: readonly { id: string; userId: string 
   const rows = await tx.execute<{ id: string; user_id: string; priority: Priority; channels: Channel[] }>(sql`
     select id, user_id, priority, channels from chat.notifications
     where id = any(${appeared.map(({ id }) => id)}::uuid[])`)
-  return rows.map(({ user_id, ...row }) => ({ ...row, userId: user_id }))
+  return rows.map(({ user_id, ...row }) => ({ ...row, userId: user_id, isNew: true }))
 }

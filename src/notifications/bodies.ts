@@ -25,7 +25,9 @@ export const emailAddress = z
   .string()
   .refine((address) => isAddress(address) && address.isWellFormed(), 'must be an e-mail address')
 
-const isLink = (url: string) => /^(https?:\/\/|\/(?![/\\]))/i.test(url)
+/** Browsers drop tabs and line ends, and take a backslash for a slash: what is left could be another host. */
+export const isLink = (url: string) =>
+  /^(https?:\/\/|\/(?![/\\]))/i.test(url) && !/[\u0000-\u001f\u007f]/.test(url)
 const link = text(1, 2_000).refine(isLink, 'must be an http(s) URL, or a path')
 const moment = z.iso
   .datetime({ offset: true })

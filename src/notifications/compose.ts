@@ -2,6 +2,7 @@
 import { AppError } from '../errors.ts'
 import {
   dataBytesMax,
+  isLink,
   type BroadcastBody,
   type BulkBody,
   type NotificationBody,
@@ -11,6 +12,10 @@ import type { Content, NewNotification } from './inbox.ts'
 import type { Channel } from './kinds.ts'
 import { listTemplates, renderTemplate } from './templates.ts'
 
+/** As the templates have it. */
+const assessmentCharsMax = 128
+/** Of one row in one request: each takes its turn in the transaction. */
+const repeatedMax = 50
 /** How far ahead anything may be planned, ms. */
 const aheadMaxMs = 366 * 24 * 3_600_000
 
@@ -33,11 +38,11 @@ export function composeOne(
 /** Of many users who are told the same there is one content. */
 export function composeBulk(body: BulkBody, now: Date): Composed {
   const { user_ids = [], notifications, ...said } = body
-  if (notifications !== undefined)
-    return {
-      entries: notifications.map((one, index) => entryOf(one, `notifications.${index}.`, now)),
-      contacts: contactsOf(notifications),
-    }
+  if (notifications !== undefined) {
+    const entries = notifications.map((one, index) => entryOf(one, `notifications.${index}.`, now))
+    assertFewOfEach(entries)
+    return { entries, contacts: contactsOf(notifications) }
+  }
   const content = contentOf(said, '')
   const rest = { ...timesOf(said, '', now), dedupeKey: said.dedupe_key ?? assessmentKey(content) }
   return { entries: [...new Set(user_ids)].map((userId) => ({ userId, content, ...rest })), contacts: [] }
@@ -58,6 +63,22 @@ function entryOf(body: NotificationBody, at: string, now: Date): NewNotification
     content,
     dedupeKey: body.dedupe_key ?? assessmentKey(content),
     ...timesOf(body, at, now),
+  }
+}
+
+function assertFewOfEach(entries: readonly NewNotification[]): void {
+  const counts = new Map<string, number>()
+  for (const [index, { userId, dedupeKey }] of entries.entries()) {
+    if (dedupeKey == null) continue
+    const name = JSON.stringify([userId, dedupeKey])
+    const count = (counts.get(name) ?? 0) + 1
+    counts.set(name, count)
+    if (count <= repeatedMax) continue
+    const message = `is the same row for more than ${repeatedMax} times`
+    throw new AppError('invalid_request', {
+      detail: 'One row is changed too often in one request: send its last version.',
+      errors: [{ path: `notifications.${index}`, message }],
+    })
   }
 }
 
@@ -109,7 +130,13 @@ const channelsOf = (named: readonly Channel[]): Channel[] => [...new Set<Channel
 /** The steps of an assessment are one row that moves, whatever its sender calls it. */
 function assessmentKey({ type, data }: Content): string | null {
   const id = data['assessment_id']
-  return type === 'assessment_progress' && typeof id === 'string' ? `assessment:${id}` : null
+  if (type !== 'assessment_progress' || typeof id !== 'string') return null
+  if (id.length <= assessmentCharsMax) return `assessment:${id}`
+  const message = `must have at most ${assessmentCharsMax} characters`
+  throw new AppError('invalid_request', {
+    detail: `data.assessment_id ${message}.`,
+    errors: [{ path: 'data.assessment_id', message }],
+  })
 }
 
 function timesOf(
@@ -187,8 +214,7 @@ function fromOlder({ userId, notification }: OlderBody): NewNotification {
 function actionOf(action: OlderBody['notification']['action']): Content['action'] | undefined {
   const { url, label, text }: Record<string, unknown> =
     typeof action === 'string' ? { url: action } : (action ?? {})
-  if (typeof url !== 'string' || url.length > 2_000 || !/^(https?:\/\/|\/(?![/\\]))/i.test(url))
-    return undefined
+  if (typeof url !== 'string' || url.length > 2_000 || !isLink(url)) return undefined
   const words = [label, text].find((word) => typeof word === 'string' && word !== '' && word.length <= 100)
   return { url, ...(typeof words === 'string' && { label: words }) }
 }

@@ -50,17 +50,17 @@ export interface Published {
 }
 
 /**
- * What is scheduled under the key of a tombstone is a row of its own: devices that have not seen the tombstone still need
- * its place in the log. After the locks.
+ * What is scheduled under the key of a row that has its place in the log is a row of its own, and gets the key: what is there
+ * stays as it is until then, and a tombstone is still needed by devices that have not seen it. After the locks.
  */
-async function leaveTombstones(tx: Tx, entries: readonly NewNotification[]): Promise<void> {
+async function handKeysOver(tx: Tx, entries: readonly NewNotification[]): Promise<void> {
   const later = entries.filter(({ dedupeKey, scheduledAt }) => dedupeKey != null && scheduledAt != null)
   if (later.length === 0) return
   await tx.execute(sql`
     update chat.notifications n set dedupe_key = null
     from unnest(${later.map(({ userId }) => userId)}::text[], ${later.map(({ dedupeKey }) => dedupeKey)}::text[])
       as e (user_id, dedupe_key)
-    where n.user_id = e.user_id and n.dedupe_key = e.dedupe_key and n.removed_at is not null`)
+    where n.user_id = e.user_id and n.dedupe_key = e.dedupe_key and n.seq is not null`)
 }
 
 /** Puts notifications into their users' logs, any number of users at once. The transaction's last work: locks are held from here on. */
@@ -105,12 +105,15 @@ async function publishOnce(
   const [, , , rows] = await Promise.all([
     ensureHeads(tx, users),
     lockHeads(tx, users),
-    leaveTombstones(tx, entries),
+    handKeysOver(tx, entries),
     tx.execute<PublishedRow>(sql`
       with entry as (
         select e.ord, e.user_id, e.id, e.dedupe_key, e.scheduled_at,
+          e.expires_at as ends_at,
           coalesce(e.expires_at, greatest(now(), e.scheduled_at) + make_interval(days => ${keptDays})) as expires_at,
-          coalesce(e.scheduled_at > now(), false) as later, c.*
+          coalesce(e.scheduled_at > now(), false) as later,
+          -- Behind the locks: whoever waited for them comes after those for whom it waited.
+          (select clock_timestamp()) as at, c.*
         from unnest(${column(({ userId }) => userId)}::text[], ${column(() => uuidv7())}::uuid[],
             ${column(({ content }) => numbered.get(content))}::int[], ${column(({ dedupeKey }) => dedupeKey ?? null)}::text[],
             ${column(({ scheduledAt }) => scheduledAt ?? null)}::timestamptz[],
@@ -121,9 +124,11 @@ async function publishOnce(
             data jsonb, progress smallint, channels text[]) on c.n = e.content
       ), known as (
         select e.ord, n.id, ${isUnread} as unread,
-          n.removed_at is null and (coalesce(e.progress < n.progress, false) or (e.later and n.seq is not null)
+          -- What has expired is gone, whether it was swept already or not.
+          n.removed_at is null and n.expires_at > e.at and (coalesce(n.seq is not null and e.progress < n.progress, false)
             or ((n.type, n.priority, n.title, n.body, n.icon, n.color, n.action, n.data, n.progress)
               is not distinct from (e.type, e.priority, e.title, e.body, e.icon, e.color, e.action, e.data, e.progress)
+              and (e.ends_at is null or e.ends_at = n.expires_at)
               and (n.seq is not null or n.scheduled_at is not distinct from e.scheduled_at))) as same
         from entry e join chat.notifications n on n.user_id = e.user_id and n.dedupe_key = e.dedupe_key
       ), fresh as (
@@ -133,16 +138,17 @@ async function publishOnce(
         where k.same is not true
       ), inserted as (
         insert into chat.notifications (id, user_id, seq, type, priority, template, title, body, icon, color, action, data,
-          progress, dedupe_key, channels, scheduled_at, appeared_at, expires_at)
+          progress, dedupe_key, channels, scheduled_at, appeared_at, expires_at, created_at, updated_at)
         select id, user_id, seq, type, priority, template, title, body, icon, color, action, data,
-          progress, dedupe_key, channels, scheduled_at, case when not later then now() end, expires_at
+          progress, dedupe_key, channels, scheduled_at, case when not later then at end, expires_at, at, at
         from fresh where known_id is null
       ), moved as (
         update chat.notifications n set seq = f.seq, type = f.type, priority = f.priority, template = f.template,
           title = f.title, body = f.body, icon = f.icon, color = f.color, action = f.action, data = f.data,
           progress = f.progress, channels = f.channels, scheduled_at = f.scheduled_at, expires_at = f.expires_at,
-          appeared_at = case when f.later then null when n.removed_at is null then coalesce(n.appeared_at, now()) else now() end,
-          updated_at = now(), delivered_at = null, read_at = null, archived_at = null, removed_at = null
+          appeared_at = case when f.later then null when n.removed_at is null and n.expires_at > f.at
+            then coalesce(n.appeared_at, f.at) else f.at end,
+          updated_at = f.at, delivered_at = null, read_at = null, archived_at = null, removed_at = null
         from fresh f where n.id = f.known_id
       ), head as (
         update chat.inbox_heads h set seq = h.seq + d.given, unread = h.unread + d.unread
@@ -192,7 +198,7 @@ export async function mark(
         from chat.notifications n
         where n.user_id = ${userId} and n.seq is not null and n.removed_at is null and n.${column} is null and ${selected}
       ), changed as (
-        update chat.notifications n set seq = h.seq + t.nth, ${column} = now(), updated_at = now()
+        update chat.notifications n set seq = h.seq + t.nth, ${column} = clock_timestamp(), updated_at = clock_timestamp()
         from target t, chat.inbox_heads h where n.id = t.id and h.user_id = ${userId}
         returning n.id, t.was_unread
       ), moved as (

@@ -27,9 +27,10 @@ export async function appear(tx: Tx): Promise<{ appeared: { id: string; userId: 
         select n.id, n.user_id, row_number() over (partition by n.user_id order by n.scheduled_at, n.id) as nth
         from chat.notifications n
         where n.id = any(${due.map(({ id }) => id)}::uuid[]) and n.seq is null and n.removed_at is null
+          and n.scheduled_at <= now() and n.expires_at > now()
       ), changed as (
-        update chat.notifications n set seq = h.seq + t.nth, appeared_at = now(), updated_at = now()
-        from target t join chat.inbox_heads h on h.user_id = t.user_id where n.id = t.id
+        update chat.notifications n set seq = h.seq + t.nth, appeared_at = c.at, updated_at = c.at
+        from (select clock_timestamp() as at) c, target t join chat.inbox_heads h on h.user_id = t.user_id where n.id = t.id
         returning n.id, n.user_id
       ), head as (
         update chat.inbox_heads h set seq = h.seq + c.given, unread = h.unread + c.given
@@ -57,7 +58,8 @@ export async function expire(tx: Tx, userId?: string): Promise<{ expired: number
   const ids = due.map(({ id }) => id)
   const [, , rows] = await Promise.all([
     lockHeads(tx, usersOf(due)),
-    tx.execute(sql`delete from chat.notifications n where n.id = any(${ids}::uuid[]) and n.seq is null`),
+    tx.execute(sql`delete from chat.notifications n where n.id = any(${ids}::uuid[]) and n.seq is null
+        and n.expires_at <= now()`),
     tx.execute<HeadColumns>(sql`
       with target as (
         select n.id, n.user_id, ${isUnread} as was_unread,
@@ -65,7 +67,7 @@ export async function expire(tx: Tx, userId?: string): Promise<{ expired: number
         from chat.notifications n
         where n.id = any(${ids}::uuid[]) and n.seq is not null and n.removed_at is null and n.expires_at <= now()
       ), changed as (
-        update chat.notifications n set seq = h.seq + t.nth, removed_at = now(), updated_at = now(), template = null,
+        update chat.notifications n set seq = h.seq + t.nth, removed_at = clock_timestamp(), updated_at = clock_timestamp(), template = null,
           title = '', body = '', icon = null, color = null, action = null, data = '{}'
         from target t join chat.inbox_heads h on h.user_id = t.user_id where n.id = t.id
         returning n.user_id, t.was_unread
@@ -88,7 +90,8 @@ export async function purge(tx: Tx, days = keptDays): Promise<number> {
     lockHeads(tx, usersOf(old)),
     tx.execute(sql`
       with gone as (
-        delete from chat.notifications n where n.id = any(${old.map(({ id }) => id)}::uuid[]) and n.removed_at is not null
+        delete from chat.notifications n where n.id = any(${old.map(({ id }) => id)}::uuid[])
+          and n.removed_at <= now() - make_interval(days => ${days})
         returning n.id, n.user_id, n.seq
       ), raised as (
         update chat.inbox_heads h set floor = greatest(h.floor, g.seq)

@@ -25,6 +25,8 @@ export interface Appeared {
   userId: string
   priority: Priority
   channels: readonly Channel[]
+  /** Of this transaction: what has changed in it since is new all the same. */
+  isNew: boolean
 }
 
 export interface Planner {
@@ -48,8 +50,9 @@ export function createPlanner(
   return {
     open,
     async plan(tx, appeared) {
-      const urgent = canEscalate ? appeared.filter(({ priority }) => isUrgent(priority)) : []
-      const sent = appeared.filter(({ channels }) => open.some((channel) => channels.includes(channel)))
+      const rows = eachOnce(appeared)
+      const urgent = canEscalate ? rows.filter(({ priority }) => isUrgent(priority)) : []
+      const sent = rows.filter(({ channels }) => open.some((channel) => channels.includes(channel)))
       if (urgent.length > 0)
         await renew(
           tx,
@@ -57,16 +60,24 @@ export function createPlanner(
           urgent.map(({ id, userId }) => ({ key: id, userId, payload: {} })),
           escalateAfterMs,
         )
-      if (sent.length > 0) {
-        const ids = sent.map(({ id }) => id)
-        await queue(tx, await findTargets(tx, ids, { channels: open, named: true }))
-      }
+      if (sent.length > 0) await queue(tx, await findTargets(tx, sent, open))
       return urgent.length > 0 || sent.length > 0
     },
     async planOne(tx, id, channel) {
-      await queue(tx, await findTargets(tx, [id], { channels: [channel], named: false }))
+      await queue(tx, await findTargets(tx, [{ id }], [channel]))
     },
   }
+}
+
+/** A row that was told twice in one transaction is one, and goes all the ways that were named. The last one counts. */
+function eachOnce(appeared: readonly Appeared[]): Appeared[] {
+  const rows = new Map<string, Appeared>()
+  for (const row of appeared) {
+    const before = rows.get(row.id)
+    const channels = new Set([...(before?.channels ?? []), ...row.channels])
+    rows.set(row.id, { ...row, channels: [...channels], isNew: row.isNew || before?.isNew === true })
+  }
+  return [...rows.values()]
 }
 
 const isUrgent = (priority: Priority) => priority === 'high' || priority === 'critical'
@@ -80,7 +91,7 @@ export const appearedOf = (
     const content = entries[index]?.content
     if (content === undefined || (outcome !== 'new' && outcome !== 'changed')) return []
     const { priority, channels } = content
-    return [{ id, userId, priority, channels }]
+    return [{ id, userId, priority, channels, isNew: outcome === 'new' }]
   })
 
 interface Target {
@@ -91,22 +102,27 @@ interface Target {
   seq: number
 }
 
-/** @param named only the ways that the notifications name, and of what has changed only those that are told of it. */
+/**
+ * @param rows with the ways that each of them names: those that are new or have changed just now, of which only some ways
+ * are told. Without: any way that it does not go already.
+ */
 async function findTargets(
   tx: Tx,
-  ids: readonly string[],
-  { channels, named }: { channels: readonly OutsideChannel[]; named: boolean },
+  rows: readonly (Pick<Appeared, 'id'> & Partial<Appeared>)[],
+  channels: readonly OutsideChannel[],
 ): Promise<Target[]> {
   return tx.execute<Target>(sql`
     with appeared as (
-      select n.id, n.user_id, n.type, n.progress, n.seq, n.channels, n.updated_at, p.channels as wishes, p.email,
-        n.appeared_at < n.updated_at as changed
-      from chat.notifications n left join chat.notification_preferences p on p.user_id = n.user_id
-      where n.id = any(${ids}::uuid[]) and n.seq is not null and n.removed_at is null
+      select n.id, n.user_id, n.type, n.progress, n.seq, n.updated_at, p.channels as wishes, p.email,
+        string_to_array(r.channels, ',') as channels, not r.is_new and n.appeared_at < n.updated_at as changed
+      from unnest(${rows.map(({ id }) => id)}::uuid[], ${rows.map((row) => row.channels?.join() ?? null)}::text[],
+        ${rows.map(({ isNew = false }) => isNew)}::boolean[]) as r (id, channels, is_new)
+      join chat.notifications n on n.id = r.id and n.seq is not null and n.removed_at is null
+      left join chat.notification_preferences p on p.user_id = n.user_id
     ), way as (
       select a.*, c.channel from appeared a cross join unnest(${channels}::text[]) as c (channel)
       where coalesce((a.wishes -> a.type ->> c.channel)::boolean, (a.wishes -> '*' ->> c.channel)::boolean, true)
-        and (not ${named} or (c.channel = any(a.channels) and (not a.changed or c.channel = 'webhook'
+        and (a.channels is null or (c.channel = any(a.channels) and (not a.changed or c.channel = 'webhook'
           or a.progress = 100 or (c.channel = 'web_push' and a.progress is null))))
     ), target as (
       select w.*, '' as target from way w where w.channel = 'email' and w.email is not null
@@ -119,8 +135,8 @@ async function findTargets(
       where w.channel = 'webhook'
     )
     select t.id, t.user_id, t.channel, t.target, t.seq::float8 as seq from target t
-    where not exists (select from chat.deliveries d where d.notification_id = t.id and d.channel = t.channel
-      and d.target = t.target and d.created_at >= t.updated_at)
+    where t.channels is not null or not exists (select from chat.deliveries d where d.notification_id = t.id
+      and d.channel = t.channel and d.target = t.target and d.created_at >= t.updated_at)
     order by t.id, t.channel, t.target`)
 }
 
@@ -154,10 +170,10 @@ async function queue(tx: Tx, targets: readonly Target[]): Promise<void> {
       ),
     ),
     tx.execute(sql`
-      insert into chat.deliveries (notification_id, channel, target, user_id, status)
-      select t.*, 'queued' from unnest(${column(({ id }) => id)}::uuid[], ${column(({ channel }) => channel)}::text[],
+      insert into chat.deliveries (notification_id, channel, target, user_id, status, created_at)
+      select t.*, 'queued', clock_timestamp() from unnest(${column(({ id }) => id)}::uuid[], ${column(({ channel }) => channel)}::text[],
         ${column(({ target }) => target)}::text[], ${column(({ user_id }) => user_id)}::text[]) as t
       on conflict (notification_id, channel, target) do update set status = 'queued', attempts = 0, last_error = null,
-        user_id = excluded.user_id, created_at = now(), updated_at = now()`),
+        user_id = excluded.user_id, created_at = excluded.created_at, updated_at = excluded.created_at`),
   ])
 }

@@ -99,10 +99,17 @@ export async function writeContacts(
 
 const base64url = (bytes: number) => {
   const chars = Math.ceil((bytes * 4) / 3)
-  return z.string().regex(RegExp(`^[A-Za-z0-9_-]{${chars}}=*$`), `must be ${bytes} bytes in base64url`)
+  return z
+    .string()
+    .regex(RegExp(`^[A-Za-z0-9_-]{${chars}}={0,2}$`), `must be ${bytes} bytes in base64url`)
+    .transform((text) => text.replace(/=+$/, ''))
 }
 
-export const endpointSchema = text(1, 2_000)
+/** An index holds it: not longer, as bytes, than a page of it can. */
+export const endpointSchema = text(1, 2_000).refine(
+  (endpoint) => Buffer.byteLength(endpoint) <= 2_000,
+  'must have at most 2000 bytes',
+)
 
 /** As `JSON.stringify` of a browser's `PushSubscription` has it. */
 export const subscriptionBody = z.strictObject({

@@ -66,11 +66,18 @@ export async function claim(
     order by k.key on conflict do nothing returning event_id`)
   if (claimed.length === asked.length) return new Map()
   const ours = new Set(claimed.map(({ event_id }) => event_id))
-  const known = await tx.execute<Known & { event_id: string }>(sql`
-    select event_id, fingerprint, result from chat.processed_events
-    where source = ${source} and event_id = any(${asked.map(({ key }) => key).filter((key) => !ours.has(key))}::text[])`)
+  const known = await readKnown(
+    tx,
+    source,
+    asked.map(({ key }) => key).filter((key) => !ours.has(key)),
+  )
   return new Map(known.map(({ event_id, fingerprint, result }) => [event_id, { fingerprint, result }]))
 }
+
+const readKnown = (tx: Tx, source: string, keys: readonly string[]) =>
+  tx.execute<Known & { event_id: string }>(sql`
+    select event_id, fingerprint, result from chat.processed_events
+    where source = ${source} and event_id = any(${keys}::text[])`)
 
 /** @returns what it was answered; AppError idempotency_key_reused where it was something else. */
 export const answerAgain = ({ fingerprint, result }: Known, asked: Idempotency): unknown =>
@@ -91,4 +98,28 @@ export async function keepAnswers(
     from unnest(${answers.map(({ key }) => key)}::text[], ${answers.map(({ result }) => JSON.stringify(result))}::jsonb[])
       as a (key, result)
     where p.source = ${source} and p.event_id = a.key`)
+}
+
+/**
+ * A repetition is answered as it was, also where time has made of it what would be refused now.
+ *
+ * @param make @throws AppError what is wrong with what was asked.
+ * @returns what was made, or what was answered before. @throws as `make`.
+ */
+export async function madeOrKnown<T>(
+  transactions: Transactions,
+  source: string,
+  idempotency: Idempotency | undefined,
+  make: () => T,
+): Promise<{ made: T } | { known: unknown }> {
+  try {
+    return { made: make() }
+  } catch (error) {
+    if (idempotency === undefined) throw error
+    const [known] = await transactions.asSystem(source, (tx) =>
+      tx.commit(() => readKnown(tx, source, [idempotency.key])),
+    )
+    if (known?.fingerprint !== idempotency.fingerprint) throw error
+    return { known: known.result }
+  }
 }

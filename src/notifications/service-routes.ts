@@ -19,9 +19,9 @@ import {
 import { startBroadcast } from './broadcast.ts'
 import { composeBroadcast, composeBulk, composeOne, type Composed } from './compose.ts'
 import { reviveDeliveries } from './delivery-queries.ts'
-import type { Inbox } from './notify.ts'
+import type { Inbox, Published } from './notify.ts'
 import { writeContacts } from './preferences.ts'
-import { once, type Work } from './processed.ts'
+import { madeOrKnown, once, type Work } from './processed.ts'
 import { notificationParams } from './schemas.ts'
 import { createSend } from './sending.ts'
 import { countedHours, deliverKinds, readDispatchStatus, readInFull } from './service-queries.ts'
@@ -63,7 +63,8 @@ export async function notificationServiceRoutes(
     return done
   }
 
-  const sendOne = createSend(db, inbox, `POST ${path}`)
+  const sendSource = `POST ${path}`
+  const sendOne = createSend(db, inbox, sendSource)
 
   async function send(tx: Tx, { entries, contacts }: Composed) {
     // An address that came along is one that its notification goes to.
@@ -93,9 +94,12 @@ export async function notificationServiceRoutes(
         validatorCompiler({ schema: shapeOf(body), method: 'POST', url: path, httpPart: 'body' })(body),
     },
     async (request, reply) => {
-      const composed = composeOne(request.body, now())
       const idempotency = idempotencyOf(request, [request.body])
-      const { published, replayed } = await sendOne({ ...composed, idempotency })
+      const asked = await madeOrKnown(db, sendSource, idempotency, () => composeOne(request.body, now()))
+      const { published, replayed } =
+        'made' in asked
+          ? await sendOne({ ...asked.made, idempotency })
+          : { published: asked.known as Published, replayed: true }
       if (replayed) void reply.header('idempotent-replay', 'true')
       const { id, userId, outcome, seq } = published
       return reply
@@ -126,8 +130,9 @@ export async function notificationServiceRoutes(
       },
     },
     async (request, reply) => {
-      const composed = composeBulk(request.body, now())
       const { result } = await doOnce(request, reply, async (tx) => {
+        // Behind the look whether it was done: what is repeated later may be too late by now.
+        const composed = composeBulk(request.body, now())
         const { published, told } = await send(tx, composed)
         const counts = { accepted: published.length, new: 0, changed: 0, same: 0, scheduled: 0 }
         for (const { outcome } of published) counts[outcome]++
@@ -150,9 +155,8 @@ export async function notificationServiceRoutes(
       },
     },
     async (request, reply) => {
-      const broadcast = composeBroadcast(request.body, now())
       const { result } = await doOnce(request, reply, async (tx) => {
-        const id = await startBroadcast(tx, broadcast)
+        const id = await startBroadcast(tx, composeBroadcast(request.body, now()))
         return { result: { broadcast_id: id }, told: wakeJobs }
       })
       return reply.code(202).send(result)

@@ -150,7 +150,14 @@ function actions(instance: FastifyInstance, secret: string, options: PlaygroundO
 const loopbackAddress = /^(127\.\d+\.\d+\.\d+|::1|::ffff:127\.\d+\.\d+\.\d+)$/
 const loopbackHost = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/i
 /** What proxies add: the caller is somebody behind them. */
-const forwarded = ['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-real-ip', 'via']
+const forwarded = [
+  'forwarded',
+  'x-forwarded-for',
+  'x-forwarded-host',
+  'x-forwarded-proto',
+  'x-real-ip',
+  'via',
+]
 
 /**
  * A program on this machine, or a page of this very server: not a page of another site that has a browser here ask, under
@@ -165,7 +172,9 @@ async function onThisMachine(request: FastifyRequest, reply: FastifyReply): Prom
     loopbackHost.test(host) &&
     (headers.origin === undefined || headers.origin === `http://${host}`) &&
     ['same-origin', 'none'].includes(headers['sec-fetch-site'] ?? 'none') &&
-    forwarded.every((name) => headers[name] === undefined)
+    forwarded.every((name) => headers[name] === undefined) &&
+    // As nginx asks on behalf of others where nobody told it better; nothing here does.
+    request.raw.httpVersion !== '1.0'
   if (!isHere)
     throw new AppError('forbidden', {
       detail: 'Only this machine may ask for this, and only pages of this server.',

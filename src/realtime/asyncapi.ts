@@ -106,7 +106,7 @@ const description = `One rule. **A frame with \`seq\` is stored before it is sen
 A client, in five lines:
 
 1. Apply an event if \`seq > cursor\`, then store the cursor. The same \`id\` keeps its higher \`seq\`.
-2. \`live\` moves the cursor. After it, \`prev > cursor\` or a heartbeat’s \`head > cursor\` is a gap: do not apply, send \`sync\`.
+2. \`live\` moves the cursor. After it, \`prev > cursor\` or a heartbeat’s \`head > cursor\` is a gap: send one \`sync\`, and pass over events and \`live\` until its \`ok\`.
 3. Answer heartbeats with an ack; ack otherwise when you like: it is cumulative.
 4. \`reset\` drops the local list and reads it again, over HTTP or with \`list\`.
 5. When it closes, come back after a random time of up to 0.5 s, doubled each time up to 30 s, unless the code says final.`
@@ -132,6 +132,7 @@ const closeRows = Object.entries(closeCodes)
     const sentence = closeSentences[reason as CloseReason]
     return `| ${code} | \`${reason}\` | ${sentence} | ${code < 4500 ? 'yes' : 'no'} |`
   })
+  .concat('| 1002, 1007, 1008, 1009 | | not the protocol; not UTF-8; in over 32 pieces; over 16 KiB | no |')
 
 const socketDescription = `A WebSocket of subprotocol \`${subprotocol}\`: text frames, each one JSON object with an \`op\`. A frame from a client has at most 16 KiB.
 

@@ -233,7 +233,10 @@ export function createConnection(
   async function resultOf(frame: ClientFrame): Promise<object> {
     if (frame.op === 'ack') return {}
     if (frame.op !== 'sync') return perform(connection, frame)
-    subscription.sync(Math.min(frame.seq ?? Math.max(acked, base), shown))
+    const from = Math.min(frame.seq ?? Math.max(acked, base), shown)
+    // What it is shown again it may ack again.
+    acked = Math.min(acked, from)
+    subscription.sync(from)
     return {}
   }
 

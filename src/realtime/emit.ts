@@ -23,7 +23,13 @@ export type Emit = (
 ) => number
 
 /** What only the server itself says. */
-const reserved: ReadonlySet<string> = new Set([...notificationTypes, 'typing', 'presence', 'left'])
+const reserved: ReadonlySet<string> = new Set([
+  ...notificationTypes,
+  'typing',
+  'presence',
+  'left',
+  'conversation.updated',
+])
 
 export const emitTypeSchema = z
   .string()

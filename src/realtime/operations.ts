@@ -26,7 +26,7 @@ export function createOperations(inbox: InboxOperations, rooms: Rooms): Perform 
       }
       case 'list': {
         const { status, type, limit, cursor } = operation
-        return inbox.list(peer, { status, type, limit, cursor })
+        return listed(inbox, peer, { status, type, limit, cursor })
       }
       case 'join':
         return rooms.join(peer, operation.room)
@@ -44,5 +44,19 @@ export function createOperations(inbox: InboxOperations, rooms: Rooms): Perform 
       default:
         return operation satisfies never
     }
+  }
+}
+
+/** Of a page, characters: a socket that is not read holds no more than about this back for it. */
+const pageCharsMax = 64 * 1024
+
+/** A page is as long as was asked for, or as a socket should hold: the next one begins behind it. */
+async function listed(inbox: InboxOperations, peer: Peer, query: ListQuery): Promise<object> {
+  for (let { limit } = query; ;) {
+    const page = await inbox.list(peer, { ...query, limit })
+    const rows = 'notifications' in page && Array.isArray(page.notifications) ? page.notifications.length : 0
+    const chars = JSON.stringify(page).length
+    if (chars <= pageCharsMax || rows <= 1) return page
+    limit = Math.max(1, Math.min(rows - 1, Math.floor((rows * pageCharsMax) / chars)))
   }
 }

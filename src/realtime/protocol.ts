@@ -44,12 +44,13 @@ export const presenceStates = ['online', 'away'] as const
 /** Client → server. */
 export const clientFrameSchema = z.discriminatedUnion('op', [
   z
-    .strictObject({ op: z.literal('ack'), seq: z.int().min(0) })
+    .strictObject({ op: z.literal('ack'), seq: z.int().min(0), rid })
     .meta({ id: 'Ack', description: 'It has everything up to here. Also the answer to a heartbeat.' }),
   z
     .strictObject({
       op: z.literal('read'),
-      ids: z.array(z.uuid()).min(1).max(500).optional(),
+      // As many as a message of 16 KiB has room for.
+      ids: z.array(z.uuid()).min(1).max(400).optional(),
       up_to: z.int().min(0).optional(),
       rid,
     })

@@ -75,7 +75,9 @@ export function createRooms(options: RoomsOptions): InstanceRooms {
   /** @returns how many, about. */
   function tellOthers(room: string, userId: string, type: string, data: Record<string, unknown>): number {
     const peers = audience.room(room)?.peers
-    if (peers === undefined || peers.size > chatterPeersMax) return 0
+    if (peers === undefined) return 0
+    // An end is told whoever may have heard of the beginning: there may have been fewer then.
+    if (peers.size > chatterPeersMax && data['typing'] !== false) return 0
     teller.tell(printEvent(type, room, data), peers, userId)
     return peers.size
   }

@@ -15,7 +15,7 @@ export async function socketRoutes(
     tickets: Pick<Tickets, 'consume'>
     sockets: Pick<Sockets, 'check' | 'accept'>
     limits: RateLimits
-    allowsOrigin: (origin: string) => boolean
+    allowsOrigin: (origin: string, host: string | undefined) => boolean
   },
 ): Promise<void> {
   const app = instance.withTypeProvider<ZodTypeProvider>()
@@ -27,9 +27,8 @@ export async function socketRoutes(
       exposeHeadRoute: false,
       onRequest: async (request) => {
         sockets.check(request.raw)
-        const { authorization, origin } = request.headers
-        if (origin !== undefined && !allowsOrigin(origin))
-          throw new AppError('forbidden', { detail: 'Pages of this origin may not open sockets here.' })
+        const { authorization, origin, host } = request.headers
+        if (origin !== undefined && !allowsOrigin(origin, host)) throw foreignOrigin()
         const { ticket } = request.query as { ticket?: unknown }
         if (authorization !== undefined || typeof ticket !== 'string') return app.requireUser(request)
         await app.admit(request, () => tickets.consume(ticket, origin))
@@ -67,6 +66,10 @@ export async function socketRoutes(
     },
   )
 }
+
+/** Also where a ticket is asked for: there a page can read it. */
+export const foreignOrigin = () =>
+  new AppError('forbidden', { detail: 'Pages of this origin may not open sockets here.' })
 
 /** A browser cannot read why it was refused: a cursor that is none is told in the greeting. */
 function sinceOf(text: string | undefined): Cursor | undefined {

@@ -91,6 +91,37 @@ it('asks a database that is gone only once, and one that waited for a lock again
   expect(await locked).toEqual(['stored 3', 'stored 4'])
 })
 
+it('refuses those who wait, too, where the database is gone, and takes new ones', async () => {
+  const { ask, begun, turn, groups } = startGroups({ atOnceMax: 1 })
+  const first = ask(1)
+  await turn()
+  const gone = Promise.allSettled([first, ask(2), ask(3)])
+  begun[0]?.end(new AppError('database_unavailable'))
+  expect((await gone).map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected'])
+  await turn()
+  const next = ask(4)
+  await turn()
+  begun[1]?.end()
+  expect(await next).toBe('stored 4')
+  expect(groups()).toEqual([[1], [4]])
+})
+
+it('has only a few under way alone', async () => {
+  const { ask, begun, turn, groups } = startGroups()
+  const all = Promise.allSettled([1, 2, 3, 4, 5].map(ask))
+  await turn()
+  begun[0]?.end(new Error('one of them'))
+  await turn()
+  expect(groups()).toEqual([[1, 2, 3, 4, 5], [1], [2], [3]])
+  begun[2]?.end()
+  await turn()
+  expect(groups().at(-1)).toEqual([4])
+  for (const index of [1, 3, 4]) begun[index]?.end()
+  await turn()
+  begun[5]?.end()
+  expect((await all).map(({ status }) => status)).toEqual(Array.from({ length: 5 }, () => 'fulfilled'))
+})
+
 it('goes on after a failure', async () => {
   const { ask, begun, turn } = startGroups({ atOnceMax: 1 })
   const failing = ask(1)

@@ -151,6 +151,35 @@ describe('what is said', () => {
       await refused({ method: 'POST', path, body: JSON.stringify({ ...rest, ...body }) })
   })
 
+  it.each([
+    [
+      'a link to another host behind a tab',
+      '',
+      { type: 'system', title: 'x', action: { url: '/\t/evil.example' } },
+    ],
+    [
+      'an assessment whose id is longer than a key',
+      '',
+      { type: 'assessment_progress', title: 'x', data: { assessment_id: 'x'.repeat(8_000) } },
+    ],
+    [
+      'one row changed a hundred times',
+      '/bulk',
+      {
+        user_id: undefined,
+        notifications: Array.from({ length: 100 }, (_, n) => ({
+          user_id: 'ann',
+          type: 'system',
+          title: String(n),
+          dedupe_key: 'one',
+        })),
+      },
+    ],
+  ])('with %s', async (_name, path, body) => {
+    const asked = JSON.stringify({ user_id: 'ann', ...body })
+    await refused({ method: 'POST', path: `${inner}/notifications${path}`, body: asked })
+  })
+
   it('of which no item is right names the item', async () => {
     const one = { user_id: 'ann', type: 'system', title: 'x' }
     const body = JSON.stringify({ notifications: [one, { ...one, title: '' }] })
@@ -201,6 +230,8 @@ describe('other bodies', () => {
       { endpoint: 1, keys },
       { endpoint: 'https://push.example/\0', keys },
       { endpoint: `https://push.example/${'x'.repeat(2_000)}`, keys },
+      { endpoint: `https://push.example/${'字'.repeat(1_900)}`, keys },
+      { endpoint: 'https://push.example/1', keys: { ...keys, auth: `${keys.auth}===` } },
       { endpoint: 'https://push.example/1', keys: { ...keys, auth: 'short' } },
       { endpoint: 'https://push.example/1', keys: { ...keys, p256dh: '+'.repeat(87) } },
       { endpoint: 'https://push.example/1', keys, user_id: 'bob' },

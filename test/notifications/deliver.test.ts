@@ -3,9 +3,10 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createWebhookSecret, verifySignature } from '../../src/notifications/channels/webhook.ts'
 import { redrive } from '../../src/jobs/jobs.ts'
 import { reviveDeliveries } from '../../src/notifications/delivery-queries.ts'
+import type { Channel } from '../../src/notifications/kinds.ts'
 import { createBrowser } from '../support/browser.ts'
 import { eventually } from '../support/jobs.ts'
-import { startNotices, webPushKeys, type Notices } from '../support/notices.ts'
+import { contentOf, startNotices, webPushKeys, type Notices } from '../support/notices.ts'
 import { startReceiver, type Receiver } from '../support/receiver.ts'
 import { startMailServer, type MailServer } from '../support/smtp.ts'
 
@@ -114,6 +115,25 @@ describe('what appears', () => {
 })
 
 describe('what changes', () => {
+  it('goes all ways that were named, where it was told twice in one transaction, and once', async () => {
+    const ann = await notices.person('ann@example.com')
+    await register()
+    const instance = notices.instance(all())
+    const said = (title: string, channels: Channel[]) => ({
+      userId: ann,
+      content: contentOf({ title, channels, priority: 'high' }),
+      dedupeKey: 'row',
+    })
+    const published = await instance.inbox.notify([
+      said('one', ['in_app', 'webhook']),
+      said('two', ['in_app', 'email']),
+    ])
+    expect(published.map(({ outcome }) => outcome)).toEqual(['new', 'changed'])
+    await eventually(statuses).toEqual(['email sent', 'webhook sent'])
+    expect(receiver.received).toHaveLength(1)
+    expect(mail.letters).toHaveLength(1)
+  })
+
   it('is told again by webhook each time, to a browser unless it is on its way, by letter at its end', async () => {
     const ann = await notices.person('ann@example.com')
     await subscribe(ann)

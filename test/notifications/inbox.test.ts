@@ -288,6 +288,106 @@ describe('time', () => {
     ])
   })
 
+  it('lets what is shown stay when something is scheduled under its key, which then names the new one', async () => {
+    const ann = user()
+    await send(ann, 'shown', {}, { dedupeKey: 'k' })
+    const later = await send(ann, 'later', {}, { dedupeKey: 'k', scheduledAt: soon(3_600_000) })
+    expect(later.published[0]?.outcome).toBe('scheduled')
+    await send(ann, 'now', {}, { dedupeKey: 'k' })
+    expect(shown(await page(ann, 0))).toEqual([
+      [1, 'shown'],
+      [2, 'now'],
+    ])
+  })
+
+  it('says it anew under a key whose row has expired, though nothing has swept it yet', async () => {
+    const ann = user()
+    for (const progress of [50, 25]) {
+      await send(ann, 'same', { progress }, { dedupeKey: 'k', expiresAt: soon(2) })
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+    const { published } = await send(ann, 'same', { progress: 25 }, { dedupeKey: 'k' })
+    expect(published[0]?.outcome).toBe('changed')
+    expect(await page(ann, 0)).toMatchObject({ unread: 1, rows: [{ title: 'same', progress: 25 }] })
+  })
+
+  it('takes another end for news, and none for nothing', async () => {
+    const ann = user()
+    const [end, later] = [soon(60_000), soon(120_000)]
+    const outcomes = []
+    for (const expiresAt of [end, end, null, later])
+      outcomes.push((await send(ann, 'same', {}, { dedupeKey: 'k', expiresAt })).published[0]?.outcome)
+    expect(outcomes).toEqual(['new', 'same', 'same', 'changed'])
+    expect((await page(ann, 0)).rows).toMatchObject([{ expires_at: later }])
+  })
+
+  it('compares progress with what was shown, not with what is still scheduled', async () => {
+    const ann = user()
+    await send(ann, 'later', { progress: 100 }, { dedupeKey: 'k', scheduledAt: soon(3_600_000) })
+    const { published } = await send(ann, 'now', { progress: 25 }, { dedupeKey: 'k' })
+    expect(published[0]?.outcome).toBe('changed')
+    expect(await page(ann, 0)).toMatchObject({ unread: 1, rows: [{ title: 'now', progress: 25 }] })
+  })
+
+  it('is as late as its place in the log, however early its transaction began', async () => {
+    const ann = user()
+    await send(ann, 'first', {}, { dedupeKey: 'k' })
+    await asSystem(async (tx) => {
+      await tx.execute(sql`select 1`)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      await send(ann, 'second', {}, { dedupeKey: 'k' })
+      const [before] = (await page(ann, 0)).rows
+      await publish(tx, [{ userId: ann, content: content('third'), dedupeKey: 'k' }])
+      const [row] = await tx.execute<{ ordered: boolean }>(
+        sql`select updated_at >= ${before?.updated_at} and updated_at >= created_at as ordered from chat.notifications where user_id = ${ann}`,
+      )
+      expect(row?.ordered).toBe(true)
+    })
+  })
+
+  it.each([
+    ['to a later time', 3_600_000, 'appear'],
+    ['to live longer', -1, 'expire'],
+  ] as const)(
+    'leaves alone what was rescheduled %s while it waited for the lock',
+    async (_what, atMs, how) => {
+      const ann = user()
+      await send(ann, 'old', {}, { dedupeKey: 'k', scheduledAt: soon(3_600_000) })
+      // Due: to appear, or to go.
+      await asSystem((tx) =>
+        tx.execute(
+          how === 'appear'
+            ? sql`update chat.notifications set scheduled_at = now() - interval '1 s' where user_id = ${ann}`
+            : sql`update chat.notifications set expires_at = now() - interval '1 s' where user_id = ${ann}`,
+        ),
+      )
+      let waiting: Promise<unknown> = Promise.resolve()
+      await asSystem(async (tx) => {
+        await tx.execute(sql`select from chat.inbox_heads where user_id = ${ann} for update`)
+        waiting = how === 'appear' ? asSystem(appear) : asSystem((other) => expire(other, ann))
+        await expect
+          .poll(() =>
+            asSystem((other) =>
+              other.execute(
+                sql`select from pg_locks l join pg_stat_activity a using (pid) where not l.granted and a.datname = current_database()`,
+              ),
+            ),
+          )
+          .not.toHaveLength(0)
+        await tx.execute(
+          how === 'appear'
+            ? sql`update chat.notifications set scheduled_at = now() + ${atMs}::float8 * interval '1 ms' where user_id = ${ann}`
+            : sql`update chat.notifications set expires_at = now() + interval '1 h' where user_id = ${ann}`,
+        )
+      })
+      await waiting
+      const rows = await asSystem((tx) =>
+        tx.execute<{ seq: string | null }>(sql`select seq from chat.notifications where user_id = ${ann}`),
+      )
+      expect(rows).toEqual([{ seq: null }])
+    },
+  )
+
   it('revives a row that expired when something is published under its key', async () => {
     const ann = user()
     await send(ann, 'old', {}, { dedupeKey: 'k', expiresAt: soon(-1) })

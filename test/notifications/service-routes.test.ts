@@ -331,6 +331,24 @@ describe('an Idempotency-Key', () => {
     expect([sent.status, sent.headers.get('idempotent-replay')]).toEqual([201, null])
   })
 
+  it.each([
+    ['send', base, () => ({ user_id: annId })],
+    ['bulk', `${base}/bulk`, () => ({ user_ids: [annId] })],
+    ['broadcast', `${base}/broadcast`, () => ({})],
+  ])(
+    'of a %s is answered the same when what was asked for would be too late by now',
+    async (_name, path, body) => {
+      const key = randomUUID()
+      const asked = { ...body(), ...plain, expires_at: new Date(Date.now() + 300).toISOString() }
+      const first = await post(path, asked, key)
+      await eventually(async () => (await post(path, asked)).status).toBe(400)
+      const again = await post(path, asked, key)
+      expect(again.body).toEqual(first.body)
+      expect(again.headers.get('idempotent-replay')).toBe('true')
+      expect((await post(path, { ...asked, title: 'Other' }, key)).status).toBeGreaterThanOrEqual(400)
+    },
+  )
+
   it('is another one for another route, and must be one', async () => {
     const key = randomUUID()
     await send(plain, key)

@@ -443,3 +443,44 @@ describe('it ends', () => {
     expect(await fresh.ask({ op: 'ping' })).toMatchObject({ op: 'ok' })
   })
 })
+
+describe('what a socket asks', () => {
+  it('may be acked again where it is shown again: an ack for each costs nothing', async () => {
+    const { open, publish } = await start()
+    const ann = someone()
+    const { epoch } = await publish(ann, ['seen'])
+    await publish(
+      ann,
+      Array.from({ length: 80 }, (_, n) => `title ${n}`),
+    )
+    const socket = await open(ann, { cursor: `${epoch}.1`, ack: false })
+    await socket.live()
+    socket.send({ op: 'ack', seq: 81, rid: 'an ack has no answer' })
+    expect(await socket.ask({ op: 'sync', seq: 1 })).toMatchObject({ op: 'ok' })
+    await expect.poll(() => socket.frames.filter(({ op }) => op === 'live').length).toBe(2)
+    for (let seq = 2; seq <= 81; seq++) socket.send({ op: 'ack', seq })
+    expect(await socket.ask({ op: 'ping' })).toMatchObject({ op: 'ok' })
+  })
+
+  it('gets a list in pages that a socket holds, and all of it behind their cursors', async () => {
+    const { open, publish } = await start()
+    const ann = someone()
+    const long = 'x'.repeat(15_000)
+    for (let n = 0; n < 30; n++) await publish(ann, [`title ${n} ${long}`])
+    const socket = await open(ann)
+    await socket.live()
+    const titles: string[] = []
+    let cursor: string | undefined
+    do {
+      const answer = await socket.ask({ op: 'list', limit: 100, cursor })
+      expect(JSON.stringify(answer).length).toBeLessThan(70_000)
+      const { notifications, pagination } = answer as unknown as {
+        notifications: { title: string }[]
+        pagination: { next_cursor: string | null }
+      }
+      titles.push(...notifications.map(({ title }) => title.split(' ')[1] ?? ''))
+      cursor = pagination.next_cursor ?? undefined
+    } while (cursor !== undefined)
+    expect(titles).toEqual(Array.from({ length: 30 }, (_, n) => String(29 - n)))
+  })
+})

@@ -73,6 +73,25 @@ describe("a socket's ticket", () => {
     expect(await refused({ ticket })).toBe(401)
   })
 
+  it('is not made for a page that may not open a socket, and for pages of this server', async () => {
+    const ask = (origin: string) =>
+      ann.request<Issued>('POST', '/api/chat/ticket', { for: 'socket' }, { origin })
+    expect(await ask('https://evil.example')).toMatchObject({ status: 403, body: { code: 'forbidden' } })
+    const own = await startService({ env: { CORS_ORIGINS: 'https://app.example' } })
+    try {
+      const client = await own.as('ann')
+      const { body } = await client.request<Issued>(
+        'POST',
+        '/api/chat/ticket',
+        { for: 'socket' },
+        { origin: own.origin },
+      )
+      await (await openSocket(own.origin, { ticket: body.ticket, origin: own.origin })).live()
+    } finally {
+      await own.close()
+    }
+  })
+
   it('lets one of many in who come with it at the same time', async () => {
     const { ticket } = await ticketFor('socket')
     const tried = await Promise.allSettled(Array.from({ length: 12 }, () => open({ ticket })))

@@ -47,8 +47,8 @@ const steadyMs = 10_000
 const helloWithinMs = 15_000
 
 const expiredCode = 4001
-/** Beside 4500–4999: what we sent was no text, or too long. It would be again. */
-const finalCodes = new Set([1007, 1009])
+/** Beside 4500–4999: what we sent was not the protocol, no text, in too many pieces, or too long. It would be again. */
+const finalCodes = new Set([1002, 1007, 1008, 1009])
 
 export function createLine(options: LineOptions): Line {
   const { alarms, network, random, changed } = options

@@ -221,7 +221,8 @@ export function createRealtimeClient(options: RealtimeOptions): RealtimeClient {
 
   async function join(room: string): Promise<Answer> {
     const answer = await ask({ op: 'join', room })
-    if (answer.op === 'error' && answer.code !== notConnected.code) rooms.delete(room)
+    // Anything else passes: the next connection joins again.
+    if (answer.op === 'error' && refusals.has(answer.code)) rooms.delete(room)
     return answer
   }
 
@@ -254,6 +255,9 @@ export function createRealtimeClient(options: RealtimeOptions): RealtimeClient {
     },
   }
 }
+
+/** Of a room: it is not for us. */
+const refusals: ReadonlySet<string> = new Set(['forbidden', 'invalid_request'])
 
 const notConnected: FrameOf<'error'> = {
   op: 'error',
