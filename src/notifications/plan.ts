@@ -104,7 +104,7 @@ interface Target {
 
 /**
  * @param rows with the ways that each of them names: those that are new or have changed just now, of which only some ways
- * are told. Without: any way that it does not go already.
+ * are told. Without, each way that it does not go already.
  */
 async function findTargets(
   tx: Tx,
