@@ -20,7 +20,7 @@ export default defineConfig({
           ...shared,
           name: 'speed',
           include: [measuring],
-          // Alone, and after all others.
+          // Alone: never beside another file.
           fileParallelism: false,
           sequence: { groupOrder: 1 },
         },

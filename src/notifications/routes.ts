@@ -61,7 +61,7 @@ export async function notificationRoutes(
         description: [
           'Without `status`: everything that is not archived. `pending` is what is scheduled for me; nothing in an inbox',
           'has `failed`, which is told of other ways. `cursor` of the answer is where the log stands, of the same moment as',
-          'the rows: follow it from there. What has expired is in no list.',
+          'the rows: follow it from there. What expires leaves the list, the badge and the log together, within a minute.',
         ].join('\n'),
         tags,
         querystring: z.object({

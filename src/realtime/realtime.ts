@@ -13,11 +13,13 @@ import type { Logger } from '../logging.ts'
 import type { Head } from '../notifications/heads.ts'
 import { createAcks } from './acks.ts'
 import { createWheel } from './heartbeat.ts'
+import type { Connection } from './connection.ts'
 import { createHub, type Hub } from './hub.ts'
 import { createOperations, type InboxOperations } from './operations.ts'
 import { heartbeatS } from './print.ts'
 import { createRooms, type InstanceRooms } from './rooms.ts'
 import { createSockets, type Sockets } from './socket.ts'
+import type { Viewer } from './viewer.ts'
 
 export interface Realtime {
   hub: Hub
@@ -84,7 +86,7 @@ export function createRealtime(options: RealtimeOptions): Realtime {
       for (const [userId, head] of headsSchema.safeParse(message).data ?? []) hub.wake(userId, head)
     }),
     bus?.onGap(() => hub.sweep()),
-    bus?.subscribe('revoke', (message) => endStreams(usersSchema.safeParse(message).data?.users ?? [])),
+    bus?.subscribe('revoke', (message) => endOthers(usersSchema.safeParse(message).data?.users ?? [])),
   ]
 
   function wake(heads: readonly Head[]): void {
@@ -101,10 +103,11 @@ export function createRealtime(options: RealtimeOptions): Realtime {
         )
   }
 
-  /** Rooms know sockets only. */
-  function endStreams(userIds: readonly string[]): void {
+  /** Rooms know sockets only, and those only that were greeted. */
+  function endOthers(userIds: readonly string[]): void {
     for (const userId of userIds)
-      for (const viewer of [...hub.viewersOf(userId)]) if (!('take' in viewer)) viewer.close('revoked')
+      for (const viewer of [...hub.viewersOf(userId)])
+        if (!isConnection(viewer) || !rooms.has(viewer)) viewer.close('revoked')
   }
 
   return {
@@ -112,7 +115,7 @@ export function createRealtime(options: RealtimeOptions): Realtime {
     rooms: {
       ...rooms,
       revoke(userIds) {
-        endStreams(userIds)
+        endOthers(userIds)
         return rooms.revoke(userIds)
       },
     },
@@ -131,6 +134,8 @@ export function createRealtime(options: RealtimeOptions): Realtime {
     },
   }
 }
+
+const isConnection = (viewer: Viewer): viewer is Connection => 'take' in viewer
 
 const away = () =>
   new AppError('database_unavailable', {

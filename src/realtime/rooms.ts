@@ -40,6 +40,8 @@ export interface InstanceRooms extends Rooms {
   /** Closes all sockets of these people, on all instances. @returns how many of this one. */
   revoke(userIds: readonly string[]): number
   stats(): RealtimeStats
+  /** Whether it has entered, and so is told what others are. */
+  has(peer: Peer): boolean
   close(): Promise<void>
 }
 
@@ -227,6 +229,7 @@ export function createRooms(options: RoomsOptions): InstanceRooms {
       for (const users of inParts(userIds, (userId) => userId)) bus?.publish('revoke', { users })
       return revokeHere(userIds)
     },
+    has: (peer) => audience.has(peer),
     stats() {
       const online = new Set(audience.users())
       const instances = [{ id: instanceId, sockets: audience.socketsCount(), users: audience.usersCount() }]

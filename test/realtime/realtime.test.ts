@@ -6,10 +6,11 @@ import type { AddressInfo } from 'node:net'
 import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { createPostgresBus } from '../../src/bus/postgres-bus.ts'
-import type { Database } from '../../src/db/database.ts'
+import type { Database, Transactions } from '../../src/db/database.ts'
 import { createInboxStream } from '../../src/realtime/stream.ts'
 import { createRealtime, type Realtime } from '../../src/realtime/realtime.ts'
 import { openDatabase } from '../support/cluster.ts'
+import { createGate } from '../support/gate.ts'
 import { cloneDatabase } from '../support/service.ts'
 import { publishTitles } from '../support/sockets.ts'
 import { openSocket, type TestSocket } from '../support/socket.ts'
@@ -37,12 +38,12 @@ interface Instance {
 }
 
 /** No sweep finds what a wake-up should. */
-async function start(options: { socketsMax?: number } = {}): Promise<Instance> {
+async function start(options: { socketsMax?: number; transactions?: Transactions } = {}): Promise<Instance> {
   const instanceId = randomUUID()
   const bus = createPostgresBus({ url, instanceId, log })
   await expect.poll(() => bus.state()).toBe('up')
   const realtime = createRealtime({
-    transactions: database,
+    transactions: options.transactions ?? database,
     ready: () => true,
     bus,
     log,
@@ -146,4 +147,15 @@ describe('an instance that stops', () => {
       expect(tookMs).toBeLessThan(5_000)
     },
   )
+})
+
+it('closes a revoked person’s socket that waits to be greeted, too', async () => {
+  const gate = createGate(database, 'inbox')
+  const { realtime, open } = await start({ transactions: gate.transactions })
+  const ann = someone()
+  const socket = await open(ann)
+  await expect.poll(() => gate.held.length).toBe(1)
+  realtime.rooms.revoke([ann])
+  expect(await socket.closed).toMatchObject({ code: 4500 })
+  await gate.open()
 })
