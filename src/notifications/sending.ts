@@ -25,7 +25,10 @@ export interface Sent {
   replayed: boolean
 }
 
-/** A log that somebody else holds for longer, such as a bulk of ten thousand, is waited for by its own sends alone, ms. */
+/**
+ * A log that somebody else holds for longer is waited for by its own sends alone, and as long again, ms: others who came
+ * with them have waited for it, too.
+ */
 const lockMs = 1_500
 
 /** @throws AppError idempotency_key_reused. */

@@ -1,6 +1,7 @@
 /** Sends of one request each, stored together: each is answered by what became of its own, and done once under its key. */
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { sql } from '../../src/db/sql.ts'
 import { AppError } from '../../src/errors.ts'
 import type { Inbox } from '../../src/notifications/notify.ts'
 import { createSend, type Send, type SendAsk } from '../../src/notifications/sending.ts'
@@ -114,4 +115,27 @@ it('is answered as stored by those beside one that PostgreSQL refuses', async ()
   ])
   expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
   expect(await titles(ann)).toEqual(['one', 'three'])
+})
+
+it('stores what goes to others while somebody holds one log, and says what became of what goes there', async () => {
+  const [ann, bob] = [user(), user()]
+  await send(asking(ann, 'before'))
+  const { promise: released, resolve: release } = Promise.withResolvers<undefined>()
+  const { promise: locked, resolve: lockIt } = Promise.withResolvers<undefined>()
+  const holding = notices.database.asSystem('test', async (tx) => {
+    await tx.execute(sql`select from chat.inbox_heads where user_id = ${ann} for update`)
+    lockIt(undefined)
+    await released
+  })
+  await locked
+  const toAnn = Promise.allSettled(['one', 'two', 'three', 'four'].map((title) => send(asking(ann, title))))
+  await send(asking(bob, 'beside'))
+  expect(await titles(bob)).toEqual(['beside'])
+  release(undefined)
+  await holding
+  const stored = (await toAnn).flatMap((outcome, n) => {
+    if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'database_unavailable' })
+    return outcome.status === 'fulfilled' ? [['one', 'two', 'three', 'four'][n] ?? ''] : []
+  })
+  expect(await titles(ann)).toEqual(['before', ...stored].toSorted())
 })
