@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { UsageSummary } from '../../src/usage/schemas.ts'
 import { basePath, type Client } from '../support/client.ts'
+import { quickest } from '../support/quickest.ts'
 import { startService, type Service } from '../support/service.ts'
 
 let service: Service
@@ -29,16 +30,18 @@ async function timed(): Promise<{ ms: number; body: UsageSummary }> {
   return { ms: performance.now() - startedAtMs, body }
 }
 
-it('takes less than 200 ms', async () => {
+it('takes less than 200 ms', async ({ annotate }) => {
   // More often than PostgreSQL looks before it settles for one plan, and each connection of the pool has been used.
   for (let n = 0; n < 10; n++) await timed()
-  const measured: number[] = []
-  for (let n = 0; n < 20; n++) measured.push((await timed()).ms)
-  measured.sort((one, other) => one - other)
-  const [best = Infinity, median = Infinity] = [measured[0], measured[9]]
-  // The best: a machine that does other things at the same time makes all but that slower.
-  expect(best, `p50 ${median.toFixed(0)} ms, p95 ${measured[18]?.toFixed(0)} ms`).toBeLessThan(200)
-}, 60_000)
+  const median = async () => {
+    const measured: number[] = []
+    for (let n = 0; n < 20; n++) measured.push((await timed()).ms)
+    return measured.toSorted((one, other) => one - other)[9] ?? Infinity
+  }
+  const ms = await quickest(200, median, 60_000)
+  await annotate(`p50 ${ms.toFixed(0)} ms`)
+  expect(ms).toBeLessThan(200)
+}, 120_000)
 
 it('is right', async () => {
   const { body } = await timed()
