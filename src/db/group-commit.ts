@@ -7,6 +7,7 @@
  */
 import { AppError } from '../errors.ts'
 import { isLocked } from './failures.ts'
+import { CommitInDoubt } from './transact.ts'
 
 export interface GroupCommitOptions<Ask, Answer> {
   /** In one transaction. @returns an answer for each ask, in their order. */
@@ -55,7 +56,9 @@ export function createGroupCommit<Ask, Answer>({
       const answers = await store(group.map(({ ask }) => ask))
       for (const [index, { resolve }] of group.entries()) resolve(answers[index] as Answer)
     } catch (error) {
-      if (isGone(error)) refuse([...group, ...waiting.splice(0)], error)
+      // Whether these were stored nobody knows: they are not tried again. Those who wait were not begun.
+      if (error instanceof CommitInDoubt) refuse(group, error)
+      else if (isGone(error)) refuse([...group, ...waiting.splice(0)], error)
       else if (group.length === 1) refuse(group, error)
       else await eachAlone(group)
     }

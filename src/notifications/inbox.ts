@@ -58,9 +58,9 @@ async function handKeysOver(tx: Tx, entries: readonly NewNotification[]): Promis
   if (later.length === 0) return
   await tx.execute(sql`
     update chat.notifications n set dedupe_key = null
-    from unnest(${later.map(({ userId }) => userId)}::text[], ${later.map(({ dedupeKey }) => dedupeKey)}::text[])
-      as e (user_id, dedupe_key)
-    where n.user_id = e.user_id and n.dedupe_key = e.dedupe_key and n.seq is not null`)
+    from unnest(${later.map(({ userId }) => userId)}::text[], ${later.map(({ dedupeKey }) => dedupeKey)}::text[],
+      ${later.map(({ scheduledAt }) => scheduledAt)}::timestamptz[]) as e (user_id, dedupe_key, scheduled_at)
+    where n.user_id = e.user_id and n.dedupe_key = e.dedupe_key and n.seq is not null and e.scheduled_at > now()`)
 }
 
 /** Puts notifications into their users' logs, any number of users at once. The transaction's last work: locks are held from here on. */
@@ -72,9 +72,10 @@ export async function publish(
   const one = await publishOnce(tx, first)
   if (later.length === 0) return one
   const other = await publish(tx, later)
-  const left = [one.published, other.published].map((published) => published.values())
+  const early = new Set(first)
+  const [earlier, behind] = [one.published.values(), other.published.values()]
   return {
-    published: entries.flatMap((entry) => left[first.includes(entry) ? 0 : 1]?.next().value ?? []),
+    published: entries.flatMap((entry) => (early.has(entry) ? earlier : behind).next().value ?? []),
     heads: [...new Map([...one.heads, ...other.heads].map((head) => [head.userId, head])).values()],
   }
 }

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { createGroupCommit } from '../../src/db/group-commit.ts'
+import { CommitInDoubt } from '../../src/db/transact.ts'
 import { AppError } from '../../src/errors.ts'
 
 /** Groups are stored when they are let; until then they wait. */
@@ -104,6 +105,19 @@ it('refuses those who wait, too, where the database is gone, and takes new ones'
   begun[1]?.end()
   expect(await next).toBe('stored 4')
   expect(groups()).toEqual([[1], [4]])
+})
+
+it('does not try again what may be stored, and goes on with those who wait', async () => {
+  const { ask, begun, turn, groups } = startGroups({ atOnceMax: 1 })
+  const inDoubt = Promise.allSettled([ask(1), ask(2)])
+  await turn()
+  const next = ask(3)
+  begun[0]?.end(new CommitInDoubt())
+  expect((await inDoubt).map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+  await turn()
+  expect(groups()).toEqual([[1, 2], [3]])
+  begun[1]?.end()
+  expect(await next).toBe('stored 3')
 })
 
 it('has only a few under way alone', async () => {

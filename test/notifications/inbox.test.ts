@@ -256,8 +256,7 @@ describe('time', () => {
   it('leaves a tombstone of what has expired: moved, empty, not unread; then it is purged and the floor rises', async () => {
     const ann = user()
     await send(ann, 'stays')
-    const { published } = await send(ann, 'goes', {}, { expiresAt: soon(1) })
-    await new Promise((resolve) => setTimeout(resolve, 5))
+    const { published } = await send(ann, 'goes', {}, { expiresAt: soon(-1) })
     const { heads } = await asSystem((tx) => expire(tx, ann))
     expect(heads).toMatchObject([{ seq: 3, unread: 1 }])
     const behind = await page(ann, 2)
@@ -300,12 +299,18 @@ describe('time', () => {
     ])
   })
 
+  it('changes the row under its key where its time has come before it is stored', async () => {
+    const ann = user()
+    await send(ann, 'shown', {}, { dedupeKey: 'k' })
+    const { published } = await send(ann, 'due', {}, { dedupeKey: 'k', scheduledAt: soon(-1_000) })
+    expect(published[0]?.outcome).toBe('changed')
+    expect(shown(await page(ann, 0))).toEqual([[2, 'due']])
+  })
+
   it('says it anew under a key whose row has expired, though nothing has swept it yet', async () => {
     const ann = user()
-    for (const progress of [50, 25]) {
-      await send(ann, 'same', { progress }, { dedupeKey: 'k', expiresAt: soon(2) })
-      await new Promise((resolve) => setTimeout(resolve, 5))
-    }
+    for (const progress of [50, 25])
+      await send(ann, 'same', { progress }, { dedupeKey: 'k', expiresAt: soon(-1) })
     const { published } = await send(ann, 'same', { progress: 25 }, { dedupeKey: 'k' })
     expect(published[0]?.outcome).toBe('changed')
     expect(await page(ann, 0)).toMatchObject({ unread: 1, rows: [{ title: 'same', progress: 25 }] })
@@ -333,8 +338,9 @@ describe('time', () => {
     const ann = user()
     await send(ann, 'first', {}, { dedupeKey: 'k' })
     await asSystem(async (tx) => {
-      await tx.execute(sql`select 1`)
-      await new Promise((resolve) => setTimeout(resolve, 20))
+      await expect
+        .poll(() => tx.execute(sql`select clock_timestamp() > now() + interval '5 ms' as later`))
+        .toEqual([{ later: true }])
       await send(ann, 'second', {}, { dedupeKey: 'k' })
       const [before] = (await page(ann, 0)).rows
       await publish(tx, [{ userId: ann, content: content('third'), dedupeKey: 'k' }])
