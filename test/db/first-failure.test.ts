@@ -1,22 +1,11 @@
 /** Of several statements under way the one that failed says why, whichever of them is awaited how. */
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { expect, it } from 'vitest'
 import { sql } from '../../src/db/sql.ts'
 import type { Database, Tx } from '../../src/db/database.ts'
-import { openDatabase } from '../support/cluster.ts'
-import { cloneDatabase } from '../support/service.ts'
+import { ownDatabase } from '../support/own-database.ts'
 
 let database: Database
-let drop: () => Promise<void>
-beforeAll(async () => {
-  const clone = await cloneDatabase()
-  drop = clone.drop
-  database = openDatabase(clone.url, 4).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(4, (own) => ({ database } = own))
 
 /** Heard of later than a statement that is awaited as it is. */
 async function deeper(promise: Promise<unknown>): Promise<void> {

@@ -1,27 +1,15 @@
 /** The inbox's log: one order for each user, an exact count, rows that move, and nothing behind a cursor that has passed it. */
 import { randomUUID } from 'node:crypto'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { sql } from '../../src/db/sql.ts'
 import type { Database, Tx } from '../../src/db/database.ts'
 import { mark, publish, type Content, type NewNotification } from '../../src/notifications/inbox.ts'
 import { appear, expire, purge } from '../../src/notifications/lifetime.ts'
 import { readAfter, type Page } from '../../src/notifications/log.ts'
-import { openDatabase } from '../support/cluster.ts'
-import { cloneDatabase } from '../support/service.ts'
+import { ownDatabase } from '../support/own-database.ts'
 
 let database: Database
-let drop: () => Promise<void>
-
-beforeAll(async () => {
-  const clone = await cloneDatabase()
-  drop = clone.drop
-  database = openDatabase(clone.url, 10).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(10, (own) => ({ database } = own))
 
 const content = (title: string, more: Partial<Content> = {}): Content => ({
   type: 'reminder',

@@ -1,27 +1,15 @@
 /** Clients that do not read: what they cost, whom they hold up, and how they end. */
 import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Database } from '../../src/db/database.ts'
-import { openDatabase } from '../support/cluster.ts'
 import { connectionOf } from '../support/frames.ts'
-import { cloneDatabase } from '../support/service.ts'
+import { ownDatabase } from '../support/own-database.ts'
 import { startSockets, type SocketBench } from '../support/sockets.ts'
 import type { TestSocket } from '../support/socket.ts'
 
 let database: Database
-let drop: () => Promise<void>
-
-beforeAll(async () => {
-  const clone = await cloneDatabase()
-  drop = clone.drop
-  database = openDatabase(clone.url, 6).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(6, (own) => ({ database } = own))
 
 const someone = () => `ann-${randomUUID()}`
 /** Of a notification, bytes: a few hundred fill what the system itself takes for a connection. */

@@ -3,11 +3,11 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { WebSocketServer } from 'ws'
 import type { Database } from '../../src/db/database.ts'
 import { carriers } from '../support/buses.ts'
-import { openDatabase } from '../support/cluster.ts'
+import { ownDatabase } from '../support/own-database.ts'
 import {
   addMembers,
   isType,
@@ -17,21 +17,9 @@ import {
   startInstance,
   type Instance,
 } from '../support/rooms.ts'
-import { cloneDatabase } from '../support/service.ts'
 
 let database: Database
-let drop: () => Promise<void>
-
-beforeAll(async () => {
-  const clone = await cloneDatabase()
-  drop = clone.drop
-  database = openDatabase(clone.url, 6).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(6, (own) => ({ database } = own))
 
 describe('on one instance', () => {
   it('to people: each of their devices, once, and nobody else', async () => {

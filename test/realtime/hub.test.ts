@@ -1,23 +1,11 @@
 /** The hub: what it reads for whom, and what it does not depend on. Orders of events are played in interleavings.test.ts. */
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import type { Database } from '../../src/db/database.ts'
-import { openDatabase } from '../support/cluster.ts'
-import { cloneDatabase } from '../support/service.ts'
+import { ownDatabase } from '../support/own-database.ts'
 import { expectAll, startWatching, type Watching } from '../support/watching.ts'
 
 let database: Database
-let drop: () => Promise<void>
-
-beforeAll(async () => {
-  const clone = await cloneDatabase()
-  drop = clone.drop
-  database = openDatabase(clone.url, 4).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(4, (own) => ({ database } = own))
 
 async function start(options: Parameters<typeof startWatching>[1] = {}): Promise<Watching> {
   const watching = await startWatching(database, options)

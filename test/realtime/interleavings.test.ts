@@ -3,26 +3,14 @@
  * the viewer, and the beginning and the end of each read can follow each other is played over a real database, and it ends
  * with everything, in the log's order, no version twice. What is too much to play in full is played by chance.
  */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Database } from '../../src/db/database.ts'
 import { randomOf } from '../soak/random.ts'
-import { openDatabase } from '../support/cluster.ts'
-import { cloneDatabase } from '../support/service.ts'
+import { ownDatabase } from '../support/own-database.ts'
 import { expectAll, startWatching, type Watcher, type Watching } from '../support/watching.ts'
 
 let database: Database
-let drop: () => Promise<void>
-
-beforeAll(async () => {
-  const clone = await cloneDatabase()
-  drop = clone.drop
-  database = openDatabase(clone.url, 4).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(4, (own) => ({ database } = own))
 
 interface Scenario {
   /** What each commit publishes. A name that comes again is the same row: it moves. */

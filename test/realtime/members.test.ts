@@ -1,7 +1,7 @@
 /** Whoever has no right to be in a room any more leaves it, on every instance: at once, and also when messages are lost. */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import type { Database, Transactions } from '../../src/db/database.ts'
 import { openDatabase } from '../support/cluster.ts'
 import { carriers } from '../support/buses.ts'
@@ -17,22 +17,12 @@ import {
   startInstance,
   type TestPeer,
 } from '../support/rooms.ts'
-import { cloneDatabase } from '../support/service.ts'
+import { ownDatabase } from '../support/own-database.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
 
 let url: string
 let database: Database
-let drop: () => Promise<void>
-
-beforeAll(async () => {
-  ;({ url, drop } = await cloneDatabase())
-  database = openDatabase(url, 6).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(6, (own) => ({ url, database } = own))
 
 const left = (room: string, reason = 'removed') => ({ op: 'event', type: 'left', room, data: { reason } })
 

@@ -1,12 +1,12 @@
 /** Presence: the best of a person's devices on all instances, told once, and no sooner than it is true. */
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { sql } from '../../src/db/sql.ts'
 import type { Database } from '../../src/db/database.ts'
 import { noteConnected } from '../../src/notifications/heads.ts'
 import { carriers, listen } from '../support/buses.ts'
-import { openDatabase } from '../support/cluster.ts'
+import { ownDatabase } from '../support/own-database.ts'
 import {
   addMembers,
   createClock,
@@ -19,21 +19,9 @@ import {
   type Instance,
   type TestPeer,
 } from '../support/rooms.ts'
-import { cloneDatabase } from '../support/service.ts'
 
 let database: Database
-let drop: () => Promise<void>
-
-beforeAll(async () => {
-  const clone = await cloneDatabase()
-  drop = clone.drop
-  database = openDatabase(clone.url, 6).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(6, (own) => ({ database } = own))
 
 const ofPerson = (userId: string) => (frame: { type: string; data: Record<string, unknown> }) =>
   frame.type === 'presence' && frame.data['user_id'] === userId

@@ -4,31 +4,20 @@ import { createServer } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { pino } from 'pino'
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { createPostgresBus } from '../../src/bus/postgres-bus.ts'
 import type { Database, Transactions } from '../../src/db/database.ts'
 import { createInboxStream } from '../../src/realtime/stream.ts'
 import { createRealtime, type Realtime } from '../../src/realtime/realtime.ts'
-import { openDatabase } from '../support/cluster.ts'
 import { createGate } from '../support/gate.ts'
-import { cloneDatabase } from '../support/service.ts'
+import { ownDatabase } from '../support/own-database.ts'
 import { publishTitles } from '../support/sockets.ts'
 import { openSocket, type TestSocket } from '../support/socket.ts'
 
 let url: string
 let database: Database
-let drop: () => Promise<void>
 const log = pino({ level: 'silent' })
-
-beforeAll(async () => {
-  ;({ url, drop } = await cloneDatabase())
-  database = openDatabase(url, 8).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(8, (own) => ({ url, database } = own))
 
 const someone = () => `ann-${randomUUID()}`
 

@@ -1,6 +1,6 @@
 /** Rooms: who may join which, and typing, which ends by itself. One instance; members.test.ts and presence.test.ts have several. */
 import { randomUUID } from 'node:crypto'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Database } from '../../src/db/database.ts'
 import { openDatabase } from '../support/cluster.ts'
 import {
@@ -15,22 +15,12 @@ import {
   someRoom,
   startInstance,
 } from '../support/rooms.ts'
-import { cloneDatabase } from '../support/service.ts'
+import { ownDatabase } from '../support/own-database.ts'
 import { startTcpProxy } from '../support/tcp-proxy.ts'
 
 let url: string
 let database: Database
-let drop: () => Promise<void>
-
-beforeAll(async () => {
-  ;({ url, drop } = await cloneDatabase())
-  database = openDatabase(url, 6).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(6, (own) => ({ url, database } = own))
 
 const forbidden = expect.objectContaining({ code: 'forbidden' }) as unknown
 

@@ -1,27 +1,15 @@
 /** What a client may send, and what it is told, or how it ends, where it sends something else. */
 import { randomUUID } from 'node:crypto'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Database } from '../../src/db/database.ts'
 import { sql } from '../../src/db/sql.ts'
-import { openDatabase } from '../support/cluster.ts'
 import { connectionOf, opcodes, rawFrame } from '../support/frames.ts'
-import { cloneDatabase } from '../support/service.ts'
+import { ownDatabase } from '../support/own-database.ts'
 import { startSockets, type SocketBench } from '../support/sockets.ts'
 import type { TestSocket } from '../support/socket.ts'
 
 let database: Database
-let drop: () => Promise<void>
-
-beforeAll(async () => {
-  const clone = await cloneDatabase()
-  drop = clone.drop
-  database = openDatabase(clone.url, 4).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(4, (own) => ({ database } = own))
 
 const someone = () => `ann-${randomUUID()}`
 

@@ -1,28 +1,16 @@
 /** The socket as a client sees it: greeted, brought up to date, told what comes, asked whether it lives, sent away. */
 import { randomUUID } from 'node:crypto'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Database } from '../../src/db/database.ts'
 import { sql } from '../../src/db/sql.ts'
 import type { ServerFrame } from '../../src/realtime/protocol.ts'
-import { openDatabase } from '../support/cluster.ts'
 import { createGate } from '../support/gate.ts'
-import { cloneDatabase } from '../support/service.ts'
+import { ownDatabase } from '../support/own-database.ts'
 import { startSockets } from '../support/sockets.ts'
 import type { FrameOf, TestSocket } from '../support/socket.ts'
 
 let database: Database
-let drop: () => Promise<void>
-
-beforeAll(async () => {
-  const clone = await cloneDatabase()
-  drop = clone.drop
-  database = openDatabase(clone.url, 6).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(6, (own) => ({ database } = own))
 
 const someone = () => `ann-${randomUUID()}`
 const titleOf = (frame: ServerFrame) => (frame.op === 'event' ? frame.data['title'] : undefined)

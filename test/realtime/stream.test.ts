@@ -1,27 +1,15 @@
 /** The inbox as an event stream: the same frames as on a socket, and no more of them waiting than a page. */
 import { randomUUID } from 'node:crypto'
-import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
+import { expect, it, onTestFinished } from 'vitest'
 import type { Database } from '../../src/db/database.ts'
 import { serverFrameSchema, type ServerFrame } from '../../src/realtime/protocol.ts'
 import { createInboxStream } from '../../src/realtime/stream.ts'
 import type { Cursor } from '../../src/notifications/log.ts'
-import { openDatabase } from '../support/cluster.ts'
-import { cloneDatabase } from '../support/service.ts'
+import { ownDatabase } from '../support/own-database.ts'
 import { startSockets, type SocketBench } from '../support/sockets.ts'
 
 let database: Database
-let drop: () => Promise<void>
-
-beforeAll(async () => {
-  const clone = await cloneDatabase()
-  drop = clone.drop
-  database = openDatabase(clone.url, 4).database
-  await database.prepare(new AbortController().signal)
-})
-afterAll(async () => {
-  await database.close()
-  await drop()
-})
+ownDatabase(4, (own) => ({ database } = own))
 
 const someone = () => `ann-${randomUUID()}`
 
