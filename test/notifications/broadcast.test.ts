@@ -3,7 +3,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { noteConnected } from '../../src/notifications/heads.ts'
 import { startBroadcast } from '../../src/notifications/broadcast.ts'
 import { eventually } from '../support/jobs.ts'
-import { contentOf, startNotices, type Notices } from '../support/notices.ts'
+import { contentOf } from '../support/content.ts'
+import { startNotices, type Notices } from '../support/notices.ts'
 
 let notices: Notices
 beforeEach(async () => {

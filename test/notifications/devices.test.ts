@@ -12,7 +12,8 @@ import { readAfter, type Cursor } from '../../src/notifications/log.ts'
 import { listNotifications } from '../../src/notifications/queries.ts'
 import type { Notification } from '../../src/notifications/schemas.ts'
 import { randomOf, type Random } from '../soak/random.ts'
-import { contentOf, startNotices, type Instance, type Notices } from '../support/notices.ts'
+import { contentOf } from '../support/content.ts'
+import { startNotices, type Instance, type Notices } from '../support/notices.ts'
 
 const operations = Number(process.env['DEVICE_OPERATIONS'] ?? 10_000)
 const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000)

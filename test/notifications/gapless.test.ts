@@ -11,7 +11,7 @@ import { publish, type NewNotification } from '../../src/notifications/inbox.ts'
 import { readAfter, type Cursor } from '../../src/notifications/log.ts'
 import type { Notification } from '../../src/notifications/schemas.ts'
 import { randomOf, type Random } from '../soak/random.ts'
-import { contentOf } from '../support/notices.ts'
+import { contentOf } from '../support/content.ts'
 import { cloneDatabase } from '../support/service.ts'
 
 const writers = 64

@@ -6,25 +6,13 @@ import type { Database, Tx } from '../../src/db/database.ts'
 import { mark, publish, type Content, type NewNotification } from '../../src/notifications/inbox.ts'
 import { appear, expire, purge } from '../../src/notifications/lifetime.ts'
 import { readAfter, type Page } from '../../src/notifications/log.ts'
+import { contentOf } from '../support/content.ts'
 import { ownDatabase } from '../support/own-database.ts'
 
 let database: Database
 ownDatabase(10, (own) => ({ database } = own))
 
-const content = (title: string, more: Partial<Content> = {}): Content => ({
-  type: 'reminder',
-  priority: 'medium',
-  template: null,
-  title,
-  body: 'b',
-  icon: null,
-  color: null,
-  action: null,
-  data: {},
-  progress: null,
-  channels: ['in_app'],
-  ...more,
-})
+const content = (title: string, more: Partial<Content> = {}) => contentOf({ title, ...more })
 const user = () => `user-${randomUUID()}`
 const asSystem = <T>(fn: (tx: Tx) => Promise<T>) => database.asSystem('test', fn)
 const send = (

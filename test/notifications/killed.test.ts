@@ -6,7 +6,8 @@ import { afterEach, beforeEach, expect, it } from 'vitest'
 import { startBroadcast } from '../../src/notifications/broadcast.ts'
 import { noteConnected } from '../../src/notifications/heads.ts'
 import { eventually } from '../support/jobs.ts'
-import { contentOf, startNotices, type Notices } from '../support/notices.ts'
+import { contentOf } from '../support/content.ts'
+import { startNotices, type Notices } from '../support/notices.ts'
 import { startMailServer, type MailServer } from '../support/smtp.ts'
 
 let notices: Notices

@@ -5,7 +5,8 @@ import { sql } from '../../src/db/sql.ts'
 import { AppError } from '../../src/errors.ts'
 import type { Inbox } from '../../src/notifications/notify.ts'
 import { createSend, type Send, type SendAsk } from '../../src/notifications/sending.ts'
-import { contentOf, startNotices, type Instance, type Notices } from '../support/notices.ts'
+import { contentOf } from '../support/content.ts'
+import { startNotices, type Instance, type Notices } from '../support/notices.ts'
 
 let notices: Notices
 let instance: Instance

@@ -2,7 +2,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { setTimeout as delay } from 'node:timers/promises'
 import { eventually } from '../support/jobs.ts'
-import { contentOf, startNotices, type Notices } from '../support/notices.ts'
+import { contentOf } from '../support/content.ts'
+import { startNotices, type Notices } from '../support/notices.ts'
 import { startReceiver } from '../support/receiver.ts'
 
 let notices: Notices

@@ -10,6 +10,7 @@ import {
   type Notifications,
   type NotificationsOptions,
 } from '../../src/notifications/notifications.ts'
+import { contentOf } from './content.ts'
 import { cloneDatabase } from './service.ts'
 import { vapid } from './vapid.ts'
 
@@ -49,21 +50,6 @@ export const webPushKeys = {
   privateKey: vapid.VAPID_PRIVATE_KEY,
   subject: vapid.VAPID_SUBJECT,
 }
-
-export const contentOf = (changes: Partial<Content> = {}): Content => ({
-  type: 'reminder',
-  priority: 'medium',
-  template: null,
-  title: 'A title',
-  body: 'A body.',
-  icon: null,
-  color: null,
-  action: null,
-  data: {},
-  progress: null,
-  channels: ['in_app'],
-  ...changes,
-})
 
 export async function startNotices(): Promise<Notices> {
   const { url, drop } = await cloneDatabase()

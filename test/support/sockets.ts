@@ -19,6 +19,7 @@ import { createHub, type Hub } from '../../src/realtime/hub.ts'
 import { createOperations, type InboxOperations } from '../../src/realtime/operations.ts'
 import { createRooms, type InstanceRooms } from '../../src/realtime/rooms.ts'
 import { createSockets, type Sockets } from '../../src/realtime/socket.ts'
+import { contentOf } from './content.ts'
 import { openSocket, type SocketOptions, type TestSocket } from './socket.ts'
 
 export interface SocketBench {
@@ -168,21 +169,6 @@ function sinceOf({ url = '' }: IncomingMessage) {
   return text === null ? undefined : (parseCursor(text) ?? { epoch: '', seq: 0 })
 }
 
-export const contentOf = (title: string, more: Partial<Content> = {}): Content => ({
-  type: 'reminder',
-  priority: 'medium',
-  template: null,
-  title,
-  body: 'b',
-  icon: null,
-  color: null,
-  action: null,
-  data: {},
-  progress: null,
-  channels: ['in_app'],
-  ...more,
-})
-
 /** Commits one notification for each title, all at once. Wakes nobody. */
 export async function publishTitles(
   transactions: Transactions,
@@ -193,7 +179,7 @@ export async function publishTitles(
   const { heads } = await transactions.asSystem('test', (tx) =>
     publish(
       tx,
-      titles.map((title) => ({ userId, content: contentOf(title, more) })),
+      titles.map((title) => ({ userId, content: contentOf({ title, ...more }) })),
     ),
   )
   return heads

@@ -11,7 +11,7 @@ import { readAfter, type Cursor, type Page } from '../../src/notifications/log.t
 import { createHub, type Hub } from '../../src/realtime/hub.ts'
 import type { Greeting, InboxEvent, Subscription, Viewer } from '../../src/realtime/viewer.ts'
 import { createGate } from './gate.ts'
-import { contentOf } from './sockets.ts'
+import { contentOf } from './content.ts'
 
 export interface Watcher {
   greeting: Greeting | undefined
@@ -65,7 +65,11 @@ export async function startWatching(
     const { heads } = await database.asSystem('test', (tx) =>
       publish(
         tx,
-        names.map((name) => ({ userId, content: contentOf(`${name} ${texts++}`), dedupeKey: name })),
+        names.map((name) => ({
+          userId,
+          content: contentOf({ title: `${name} ${texts++}` }),
+          dedupeKey: name,
+        })),
       ),
     )
     epoch = heads[0]?.epoch ?? epoch
