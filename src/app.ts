@@ -3,6 +3,8 @@
  * ends both, in the opposite order.
  */
 import type { FastifyInstance } from 'fastify'
+import { assessmentRoutes } from './assessments/routes.ts'
+import { eventRoutes } from './assessments/service-routes.ts'
 import { authenticate, createServiceKeyCheck } from './auth/authenticate.ts'
 import { ticketRoutes } from './auth/routes.ts'
 import { createTickets } from './auth/tickets.ts'
@@ -112,6 +114,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
   const health = {
     db,
     redis: shared,
+    broker: machines.neighbours.broker,
     draining: () => stopping.signal.aborted,
     upstreamModelsUrl: `${resolved.upstream.baseUrl.replace(/\/$/, '')}/models`,
   }
@@ -121,6 +124,9 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     async (api) => {
       // Without a prefix these are the same URLs as above.
       if (config.BASE_PATH !== '') await api.register(healthRoutes, { ...health, hide: true })
+      const { receive, byHand } = machines.assessments
+      await api.register(eventRoutes, { receive })
+      await api.register(assessmentRoutes, { db, byHand, links, limits })
       await api.register(conversationRoutes, { db, engine, chain, links, limits, tellDevices })
       await api.register(modelRoutes, { chain, models })
       await api.register(usageRoutes, { db, now: () => new Date() })

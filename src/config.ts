@@ -60,6 +60,9 @@ const url = (...protocols: string[]) =>
   z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
     message: `must be a URL starting with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
   })
+/** RabbitMQ takes 255 bytes; names of ours are longer by an ending. */
+const amqpName = z.string().regex(/^[A-Za-z0-9._:-]{1,200}$/, 'must be letters, digits and . _ : -')
+
 /** An address, a network, or one of the names that Fastify's `trustProxy` knows. */
 function isNetwork(text: string): boolean {
   if (['loopback', 'linklocal', 'uniquelocal'].includes(text)) return true
@@ -162,6 +165,14 @@ const schema = z
     MAX_SOCKETS_PER_USER: integer(1, 1_000).default(10),
     REDIS_URL: url('redis:', 'rediss:').optional(),
     REDIS_KEY_PREFIX: z.string().default('rivulet:'),
+
+    RABBITMQ_URL: url('amqp:', 'amqps:').optional(),
+    EXCHANGE_NAME: amqpName.default('atma_exchange'),
+    CHAT_QUEUE_NAME: amqpName.default('chat_events'),
+    ROUTING_KEY: amqpName.default('chat.events'),
+    ARCHIVE_SERVICE_URL: url('http:', 'https:').optional(),
+    AUTH_SERVICE_URL: url('http:', 'https:').optional(),
+    NOTIFICATION_SERVICE_URL: url('http:', 'https:').optional(),
 
     SMTP_URL: url('smtp:', 'smtps:').optional(),
     EMAIL_FROM: z

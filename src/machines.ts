@@ -3,6 +3,7 @@
  * by `stop`, and released by `release` in the opposite order.
  */
 import { v7 as uuidv7 } from 'uuid'
+import { createAssessments } from './assessments/assessments.ts'
 import { createPseudonyms } from './auth/pseudonym.ts'
 import { type TokenKeys } from './auth/tokens.ts'
 import { createPostgresBus } from './bus/postgres-bus.ts'
@@ -27,6 +28,7 @@ import { createLimitStore } from './http/rate-limit-store.ts'
 import { createJobs } from './jobs/jobs.ts'
 import type { Logger } from './logging.ts'
 import { createSendQueue } from './messages/queue.ts'
+import { createNeighbours } from './neighbours.ts'
 import { createChatNews } from './notifications/from-chat.ts'
 import { createNotifications } from './notifications/notifications.ts'
 import { observeAttempts } from './operations/attempt-status.ts'
@@ -58,6 +60,8 @@ export interface Resolved {
 
 export type Machines = ReturnType<typeof createMachines>
 
+/** Before events are taken the database has so long to answer, ms. */
+const pingMs = 1_500
 /** How often the logs of other instances' generations are read, ms. */
 const mirrorPollMs = 100
 
@@ -69,6 +73,8 @@ export function createMachines(config: Config, resolved: Resolved, log: Logger) 
     log,
     embedded: resolved.exclusive,
   })
+  const neighbours = createNeighbours(config, db, log)
+  const { outbox } = neighbours
   const upstream = createUpstream({
     ...resolved.upstream,
     referer: config.OPENROUTER_REFERER,
@@ -120,6 +126,7 @@ export function createMachines(config: Config, resolved: Resolved, log: Logger) 
         : { publicKey, privateKey, subject },
     publicUrl: config.PUBLIC_URL,
     allowPrivateTargets: config.ALLOW_PRIVATE_TARGETS,
+    outbox,
   })
   const realtime = createRealtime({
     transactions: db,
@@ -145,7 +152,7 @@ export function createMachines(config: Config, resolved: Resolved, log: Logger) 
     if (change.reason === 'deleted') realtime.rooms.kick(`conversation:${change.id}`)
   }
   const watched = createWatched({ transactions: db, log, nowMs })
-  const reaper = createReaper({ transactions: db.settling, log, tellDevices })
+  const reaper = createReaper({ transactions: db.settling, log, tellDevices, outbox })
   const metrics = createMetrics({
     knownModels: [...chain.known, config.AUTO_TITLE_MODEL].filter((model) => model !== undefined),
     db,
@@ -179,6 +186,29 @@ export function createMachines(config: Config, resolved: Resolved, log: Logger) 
     tellDevices,
     log,
   })
+  const limits = {
+    runningGenerationsMax: config.RATE_LIMIT_RUNNING_GENERATIONS,
+    historyTokensMax: config.MAX_CONVERSATION_HISTORY_TOKENS,
+    answerTokensMax: config.MAX_TOKENS,
+  }
+  const assessments = createAssessments({
+    ...asking,
+    transactions: db,
+    engine: { find: (generationId) => engine.find(generationId) },
+    openings: () => turns,
+    archive: neighbours.archive,
+    inbox: notifications.inbox,
+    outbox,
+    jobs: { wake: (inMs) => jobs.wake(inMs) },
+    chain,
+    models,
+    limits,
+    temperature: config.TEMPERATURE,
+    pseudonymOf,
+    links,
+    tellDevices,
+    log,
+  })
   const jobs = createJobs({
     transactions: db,
     log,
@@ -187,6 +217,7 @@ export function createMachines(config: Config, resolved: Resolved, log: Logger) 
       [titleKind]: titles.handler,
       ...notifications.jobHandlers,
       ...createChatNews(notifications.inbox),
+      ...assessments.jobHandlers,
     },
     gaveUp: metrics.recorder.jobGivenUp,
   })
@@ -204,6 +235,7 @@ export function createMachines(config: Config, resolved: Resolved, log: Logger) 
     transactions: db.settling,
     journal,
     jobs,
+    outbox,
     log,
     tellDevices,
     observe: metrics.recorder.generationSettled,
@@ -230,20 +262,26 @@ export function createMachines(config: Config, resolved: Resolved, log: Logger) 
     counts,
     links,
     queue: createSendQueue(),
-    limits: {
-      runningGenerationsMax: config.RATE_LIMIT_RUNNING_GENERATIONS,
-      historyTokensMax: config.MAX_CONVERSATION_HISTORY_TOKENS,
-      answerTokensMax: config.MAX_TOKENS,
-    },
+    limits,
     temperature: config.TEMPERATURE,
     instanceId,
     pseudonymOf,
     titles,
     jobs,
+    outbox,
+    profiles: neighbours.profiles,
     tellDevices,
   }
 
   void models.refresh()
+  neighbours.broker?.consume({
+    handle: (delivery) => assessments.handle(delivery),
+    mayConsume: () =>
+      db.ping(pingMs).then(
+        () => db.state() === 'ready',
+        () => false,
+      ),
+  })
 
   return {
     db,
@@ -262,10 +300,12 @@ export function createMachines(config: Config, resolved: Resolved, log: Logger) 
     turns,
     watched,
     tellDevices,
+    assessments,
+    neighbours,
 
     /** No new work, and no new sockets; running answers get `graceMs`. */
     async stop(graceMs: number): Promise<void> {
-      await Promise.all([engine.drain(graceMs), jobs.close(), realtime.drain()])
+      await Promise.all([engine.drain(graceMs), jobs.close(), realtime.drain(), neighbours.stop()])
       // Viewers of other instances' answers are simply ended: they resume elsewhere.
       mirrors.close()
       reaper.close()
@@ -280,6 +320,7 @@ export function createMachines(config: Config, resolved: Resolved, log: Logger) 
       await counts.close()
       await realtime.close()
       await notifications.close()
+      await neighbours.close()
       await bus.close()
       await db.close()
       metrics.close()

@@ -22,6 +22,8 @@ declare module 'fastify' {
     requireUser: (request: FastifyRequest) => Promise<void>
     /** onRequest hook: the caller is another service. */
     requireService: (request: FastifyRequest) => Promise<void>
+    /** onRequest hook: the caller is a user, or another service. */
+    requireUserOrService: (request: FastifyRequest) => Promise<void>
     /** The caller, by whatever proves it; a failure counts against the address. */
     admit: (request: FastifyRequest, prove: () => Promise<Caller>) => Promise<void>
   }
@@ -59,6 +61,12 @@ export const authenticate = fastifyPlugin(
         if (isServiceKey(credential) === true)
           throw new AppError('forbidden', { detail: 'This route answers users, not services.' })
         return verifier.verify(credential)
+      }),
+    )
+    app.decorate('requireUserOrService', (request: FastifyRequest) =>
+      admit(request, async () => {
+        const credential = bearer(request)
+        return isServiceKey(credential) === true ? { kind: 'service' } : verifier.verify(credential)
       }),
     )
     app.decorate('requireService', async (request: FastifyRequest) => {

@@ -1,8 +1,8 @@
 /**
  * Door of context: a path of messages → what a model is sent.
  *
- * First the system part: the prompt, the conversation's context data within a fence, and a line where earlier messages
- * are left out. Then the newest messages of the path that fit the budget, oldest first. The newest question is always
+ * First the system part: the prompt, the conversation's context data within a fence, the person's profile within
+ * another one, and a line where earlier messages are left out. Then the newest messages of the path that fit the budget, oldest first. The newest question is always
  * sent, whole, also where it alone is over the budget: a cut question would be answered wrongly, and an upstream that
  * cannot take it says so.
  *
@@ -11,12 +11,14 @@
  */
 import type { ContextType } from '../conversations/schemas.ts'
 import type { UpstreamMessage } from '../upstream/openrouter.ts'
+import { orderData } from './assessment-data.ts'
 import { fence, printData, withoutControlTokens } from './fence.ts'
 import {
   dataCut,
   dataIntroduction,
   dataLeftOut,
   pathLeftOut,
+  profileIntroduction,
   promptVersion,
   standIns,
   systemPrompt,
@@ -48,6 +50,8 @@ export interface ContextOptions {
   answerTokensMax?: number | undefined
   /** The conversation's own; it is the user's, or another service's. */
   contextData?: Readonly<Record<string, unknown>> | undefined
+  /** What the person's profile says of them, as it was found; left out where there is no room for any of it. */
+  profile?: Readonly<Record<string, unknown>> | undefined
   /** Of the budget, 0 to 1: smaller where an upstream has said that all of it is too long. */
   share?: number | undefined
 }
@@ -70,6 +74,8 @@ export const pathBytesMax = (tokensMax: number): number => Math.ceil(tokensMax *
 
 /** Context data may take this much of the budget. */
 const dataShare = 0.25
+/** And the profile this much: it says who asks, and not what is asked about. */
+const profileShare = 0.1
 /** With less room than this it would say nothing, tokens. */
 const dataTokensMin = 24
 /** More characters than this never come to one token, on average, in JSON. */
@@ -92,8 +98,10 @@ export function composeContext(path: readonly PathMessage[], options: ContextOpt
   if (candidates[0]?.role === 'assistant') tokens += weightOf(standIns.goOn)
   if ((candidates.at(-1)?.role ?? 'assistant') === 'assistant') tokens += weightOf(standIns.opening)
   const budget = budgetOf(options)
-  const data = fitData(options.contextData, Math.min(budget * dataShare, budget - tokens))
+  const data = fitContextData(options.contextData, Math.min(budget * dataShare, budget - tokens))
   tokens += data.tokens
+  const profile = fitProfile(options.profile, Math.min(budget * profileShare, budget - tokens))
+  tokens += profile.tokens
 
   const isWhole = path.at(-1)?.isRoot !== false
   const rest = candidates.slice(newest.length)
@@ -105,7 +113,7 @@ export function composeContext(path: readonly PathMessage[], options: ContextOpt
   }
 
   const chosen = [...newest, ...older]
-  const system = [prompt, ...data.paragraphs]
+  const system = [prompt, ...data.paragraphs, ...profile.paragraphs]
   if (isPathCut) system.push(pathLeftOut(chosen.at(-1)?.createdAt))
   const turns = alternate(chosen.toReversed(), isPathCut)
   return {
@@ -140,19 +148,38 @@ function fit(messages: readonly Candidate[], tokensMax: number): readonly Candid
   return end === -1 ? messages : messages.slice(0, end)
 }
 
-function fitData(
-  data: Readonly<Record<string, unknown>> = {},
-  tokensMax: number,
-): { paragraphs: string[]; tokens: number } {
-  if (Object.keys(data).length === 0) return { paragraphs: [], tokens: 0 }
-  const around = estimateTokens(`${dataIntroduction}${fence('context_data', '')}${dataCut}`)
+interface Fitted {
+  paragraphs: string[]
+  tokens: number
+}
+
+const nothing: Fitted = { paragraphs: [], tokens: 0 }
+
+function fitContextData(data: Readonly<Record<string, unknown>> = {}, tokensMax: number): Fitted {
+  if (Object.keys(data).length === 0) return nothing
+  return (
+    fitData('context_data', dataIntroduction, orderData(data), tokensMax) ?? {
+      paragraphs: [dataLeftOut],
+      tokens: estimateTokens(dataLeftOut),
+    }
+  )
+}
+
+function fitProfile(profile: Readonly<Record<string, unknown>> = {}, tokensMax: number): Fitted {
+  if (Object.keys(profile).length === 0) return nothing
+  return fitData('user_profile', profileIntroduction, profile, tokensMax) ?? nothing
+}
+
+/** @returns undefined where it has no room to say anything. */
+function fitData(name: string, introduction: string, data: object, tokensMax: number): Fitted | undefined {
+  const around = estimateTokens(`${introduction}${fence(name, '')}${dataCut}`)
   const room = tokensMax - around
-  if (room < dataTokensMin) return { paragraphs: [dataLeftOut], tokens: estimateTokens(dataLeftOut) }
+  if (room < dataTokensMin) return undefined
   let printed = printData(data, room * dataCharsPerToken)
   // Escapes and numbers are denser than words: what is too much is cut by as much as it is too long, until it fits.
   for (let tokens = estimateTokens(printed.text); tokens > room; tokens = estimateTokens(printed.text))
     printed = printData(data, Math.floor((printed.text.length * room) / tokens) - 1)
-  const paragraphs = [`${dataIntroduction}\n${fence('context_data', printed.text)}`]
+  const paragraphs = [`${introduction}\n${fence(name, printed.text)}`]
   if (printed.cut) paragraphs.push(dataCut)
   return { paragraphs, tokens: around + estimateTokens(printed.text) }
 }

@@ -51,7 +51,8 @@ const escape = (text: string): string =>
 const depthMax = 32
 
 /**
- * A JSON value that stands on one line, cut after `charsMax`. Texts and levels beyond that are not looked at.
+ * A JSON value that stands on one line, cut after `charsMax`. Texts and levels beyond that are not looked at. A map is
+ * printed as an object whose keys keep their order: an object's own would begin with those that look like numbers.
  *
  * @returns the text, which is JSON unless it was cut, and whether it was.
  */
@@ -82,22 +83,26 @@ export function printData(value: unknown, charsMax: number): { text: string; cut
     const isList = Array.isArray(node)
     text += isList ? '[' : '{'
     let first = true
-    for (const key in node) {
+    for (const [key, item] of node instanceof Map ? (node as Map<string, unknown>) : entriesOf(node)) {
       if (isFull()) return
-      if (!Object.hasOwn(node, key)) continue
       if (!first) text += ', '
       first = false
       if (!isList) {
         printText(key)
         text += ': '
       }
-      print((node as Record<string, unknown>)[key], depth + 1)
+      print(item, depth + 1)
     }
     text += isList ? ']' : '}'
   }
 
   print(value, 0)
   return isFull() ? { text: cutAt(text, charsMax), cut: true } : { text, cut: false }
+}
+
+/** One by one: of an object with a million keys only those that are printed. */
+function* entriesOf(node: object): Generator<[string, unknown]> {
+  for (const key in node) if (Object.hasOwn(node, key)) yield [key, (node as Record<string, unknown>)[key]]
 }
 
 /** Neither half of an escape nor half of a character stays behind. */

@@ -10,15 +10,12 @@
 import { z } from 'zod'
 import type { UserCaller } from '../auth/authenticate.ts'
 import type { NewJob, JobHandler, JobOutcome } from '../jobs/jobs.ts'
-import type { EndedAttempt } from '../operations/attempt-status.ts'
-import type { Breakers } from '../upstream/breakers.ts'
 import type { Tier } from '../upstream/chain.ts'
-import type { FreeBudget } from '../upstream/free-budget.ts'
-import { isFreeModel, type Catalogue } from '../upstream/models.ts'
+import type { Catalogue } from '../upstream/models.ts'
 import type { UpstreamFailed } from '../upstream/openrouter.ts'
+import { createAside, type Aside, type AsideDeps } from '../usage/aside.ts'
 import type { ListedConversation, TellDevices } from './changes.ts'
 import { titleOf } from './title-answer.ts'
-import { callForTitle, type TitleCall, type TitleCallDeps } from './title-call.ts'
 import { titlePrompt } from './title-prompt.ts'
 import { readExchange, replaceTitle } from './title-queries.ts'
 
@@ -34,18 +31,13 @@ export interface Titles {
   handler: JobHandler
 }
 
-export interface TitlesDeps extends Omit<TitleCallDeps, 'isFree' | 'timeoutMs'> {
+export interface TitlesDeps extends Omit<AsideDeps, 'catalogue'> {
   /** Undefined: no model is asked. */
   model: string | undefined
   freeOnly: boolean
   catalogue: Pick<Catalogue, 'isFree' | 'isPaid'>
-  breakers: Breakers
-  freeBudget?: FreeBudget | undefined
   pseudonymOf: (caller: Pick<UserCaller, 'userId'>) => string
   tellDevices?: TellDevices | undefined
-  /** Told of each call that is over. */
-  observe: (call: EndedAttempt & { model: string; durationMs: number }) => void
-  nowMs: () => number
   timeoutMs?: number
 }
 
@@ -62,9 +54,14 @@ const callsMax = 3
 /** With those of processes that were killed. */
 const attemptsMax = 5
 const defaultTimeoutMs = 10_000
+const titleTokensMax = 32
+const temperature = 0.2
+/** More than a title's tokens can hold, UTF-16 units. */
+const writtenCharsMax = 4_000
 
 export function createTitles(deps: TitlesDeps): Titles {
-  const { model, freeOnly, catalogue, breakers, transactions, log, timeoutMs = defaultTimeoutMs } = deps
+  const { model, freeOnly, catalogue, transactions, log, timeoutMs = defaultTimeoutMs } = deps
+  const ask = createAside(deps)
 
   /** As for the models that the operator named for everybody: one whose price nobody tells may be asked. */
   const mayBeAsked = (named: string, tier: Tier) =>
@@ -81,33 +78,23 @@ export function createTitles(deps: TitlesDeps): Titles {
       tx.commit(() => readExchange(tx, conversationId, answer.messageId)),
     )
     if (exchange === undefined) return { kind: 'done' }
-    const closed = breakers.closedTo(model)
-    if (closed !== undefined) return again(attempt, 'model_is_left_alone', closed.waitMs)
-    // A title's request is one of the account's as well.
-    const taken = isFreeModel(model) ? await deps.freeBudget?.take() : undefined
-    if (taken !== undefined && taken.count > (deps.freeBudget?.max ?? 0))
-      return again(attempt, 'free_requests_used_up', taken.leftMs)
-
     const { userId } = exchange
     const startedAtMs = deps.nowMs()
-    breakers.asked(model)
-    let call: TitleCall | undefined
-    try {
-      call = await callForTitle(
-        { ...deps, isFree: catalogue.isFree, timeoutMs },
-        {
-          model,
-          messages: titlePrompt(exchange),
-          user: deps.pseudonymOf({ userId }),
-          accountedTo: { userId, conversationId, ...answer },
-        },
-        signal,
-      )
-    } finally {
-      tellBreaker(model, call, startedAtMs)
-    }
+    const call = await ask(
+      {
+        model,
+        messages: titlePrompt(exchange),
+        temperature,
+        tokensMax: titleTokensMax,
+        writtenCharsMax,
+        timeoutMs,
+        user: deps.pseudonymOf({ userId }),
+        accountedTo: { userId, conversationId, ...answer },
+      },
+      signal,
+    )
     const durationMs = deps.nowMs() - startedAtMs
-    deps.observe({ model, durationMs, ...ended(call) })
+    if (call.kind === 'unasked') return again(attempt, call.why, call.afterMs)
     const title = call.kind === 'answered' ? titleOf(call.text) : undefined
     if (title === undefined) return withoutTitle(call, attempt)
     const { usage } = call.answer ?? {}
@@ -134,13 +121,6 @@ export function createTitles(deps: TitlesDeps): Titles {
     }
   }
 
-  function tellBreaker(named: string, call: TitleCall | undefined, askedAtMs: number): void {
-    if (call?.kind === 'answered') breakers.succeeded(named, askedAtMs)
-    else if (call?.kind === 'failed') breakers.failed(named, call.error)
-    // That a title came too late says nothing of answers, which may take longer.
-    else breakers.abandoned(named)
-  }
-
   return {
     jobFor(caller, { id, titleSource }, { messageId, generationId }) {
       const { userId, tier } = caller
@@ -151,7 +131,7 @@ export function createTitles(deps: TitlesDeps): Titles {
   }
 }
 
-function withoutTitle(call: TitleCall, attempt: number): JobOutcome {
+function withoutTitle(call: Exclude<Aside, { kind: 'unasked' }>, attempt: number): JobOutcome {
   switch (call.kind) {
     case 'answered':
       // A model that thinks has used up its tokens before the first word, and would again.
@@ -195,11 +175,3 @@ function again(attempt: number, why: string, afterMs = 0): JobOutcome {
 
 /** The local title is a good one too. */
 const giveUp = (why: string): JobOutcome => ({ kind: 'dead', why, expected: true })
-
-const ended = (call: TitleCall): EndedAttempt => ({
-  skipped: false,
-  stopped: call.kind === 'stopped',
-  error:
-    call.kind === 'failed' ? call.error : call.kind === 'late' ? { code: 'upstream_timeout' } : undefined,
-  answer: call.answer,
-})

@@ -1,4 +1,5 @@
 /** What a failed statement means: is the database gone, is it busy, or is the statement wrong? */
+import { AppError } from '../errors.ts'
 
 /** Sockets, a lost connection, and PostgreSQL's classes 08, 53, 57 and a few of their kin. */
 const unavailable =
@@ -25,3 +26,7 @@ export const isTransient = (error: unknown): boolean => transient.test(codeOf(er
 export const isSkipped = (error: unknown): boolean => skipped.test(codeOf(error))
 export const isLocked = (error: unknown): boolean => locked.test(codeOf(error))
 export const isLost = (error: unknown): boolean => lost.test(codeOf(error))
+
+/** Of what a transaction throws: there is no database now, and there may be one later. */
+export const isAway = (error: unknown): boolean =>
+  error instanceof AppError && error.code === 'database_unavailable'

@@ -1,6 +1,7 @@
 /** What the demo model says by itself: one prepared answer for each request, told apart by question and repetition. */
 import { ENGLISH, INDONESIAN, type Phrases, type Topic } from './demo-phrases.ts'
 import { textOf, type ChatRequest } from './demo-protocol.ts'
+import { welcomeFor } from './demo-welcome.ts'
 
 export interface DemoAnswer {
   /** empty unless the request asks for it */
@@ -14,8 +15,9 @@ const QUESTIONS_MAX = 1_000
 
 /**
  * What the demo model says when nothing is scripted: a prepared piece of career guidance in the language of the newest
- * user message, on the topic it names. It depends on that message, the temperature, the number of messages, and on
- * how often the same question was asked before, so that a regenerate reads differently.
+ * user message, on the topic it names; or a title, or a welcome, where that message or the system's asks for one. It
+ * depends on that message, the temperature, the number of messages, and on how often the same question was asked
+ * before, so that a regenerate reads differently.
  */
 export function createDemoAnswers(): (request: ChatRequest) => DemoAnswer {
   const asked = new Map<number, number>()
@@ -32,10 +34,12 @@ function composeAnswer(request: ChatRequest, attempt: number): DemoAnswer {
   const question = newestQuestion(request)
   const phrases = speaksIndonesian(question) ? INDONESIAN : ENGLISH
   const topic = topicOf(question)
-  const text = wantsTitle(request) ? titleOf(question) : guidance(request, question, phrases, topic, attempt)
+  const title = wantsTitle(request) ? titleOf(question) : undefined
+  const welcome = welcomeFor(request, question, attempt)
+  const thoughts = welcome?.reasoning ?? phrases.topics[topic].reasoning
 
-  const reasoning = wantsReasoning(request) ? tokenize(phrases.topics[topic].reasoning) : []
-  const tokens = tokenize(text)
+  const reasoning = wantsReasoning(request) ? tokenize(thoughts) : []
+  const tokens = tokenize(title ?? welcome?.text ?? guidance(request, question, phrases, topic, attempt))
   const max = request.max_completion_tokens ?? request.max_tokens ?? Infinity
   return {
     reasoning: reasoning.slice(0, max),

@@ -12,6 +12,7 @@ import type { Transactions, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import type { Logger } from '../logging.ts'
 import { settleMessage } from '../messages/queries.ts'
+import type { Outbox } from '../outbox/outbox.ts'
 import { isFreeModel } from '../upstream/models.ts'
 import { recordUsage } from '../usage/reconcile.ts'
 import type { StoredTerminal } from './mirror.ts'
@@ -48,8 +49,10 @@ export function createReaper(deps: {
   transactions: Transactions
   log: Logger
   tellDevices?: TellDevices | undefined
+  /** Tells other services of answers. */
+  outbox?: Outbox | undefined
 }): Reaper {
-  const { transactions, log, tellDevices } = deps
+  const { transactions, log, tellDevices, outbox } = deps
   let awayUntilMs = performance.now() + graceMs
   const look = async () => {
     try {
@@ -57,7 +60,7 @@ export function createReaper(deps: {
         await transactions.asSystem('look', (tx) => tx.commit(() => tx.execute(sql`select 1`)))
         return
       }
-      const reaped = await reap(transactions, silentS, log, tellDevices)
+      const reaped = await reap(transactions, silentS, log, tellDevices, outbox)
       if (reaped > 0)
         log.warn({ event: 'generations_reaped', count: reaped }, 'answers of a lost process were settled')
       await forgetChunks(transactions)
@@ -113,6 +116,7 @@ export async function reap(
   silentS: number,
   log?: Logger,
   tellDevices?: TellDevices,
+  outbox?: Outbox,
 ): Promise<number> {
   const silent = await transactions.asSystem('find silent generations', (tx) =>
     tx.commit(() =>
@@ -124,9 +128,12 @@ export async function reap(
   let reaped = 0
   for (const generation of silent)
     try {
-      const listed = await transactions.asSystem('reap', (tx) => settleSilent(tx, generation, silentS))
+      const listed = await transactions.asSystem('reap', (tx) =>
+        settleSilent(tx, generation, silentS, outbox),
+      )
       if (listed === undefined) continue
       reaped++
+      outbox?.wake('chat.message_created')
       if (listed.status !== 'deleted') tellDevices?.(generation.user_id, { ...listed, reason: 'answer' })
     } catch (error) {
       if (error instanceof AppError && error.code === 'database_unavailable') throw error
@@ -143,6 +150,7 @@ async function settleSilent(
   tx: Tx,
   generation: Silent,
   silentS: number,
+  outbox: Outbox | undefined,
 ): Promise<ListedConversation | undefined> {
   const { id, conversation_id: conversationId, message_id: messageId, user_id: userId, model } = generation
   await tx.execute(sql`select 1 from chat.conversations where id = ${conversationId} for update`)
@@ -222,6 +230,7 @@ async function settleSilent(
         generationId: id,
         outcome: guarded.stop_requested ? 'stopped' : 'interrupted',
       }),
+      outbox?.appendMessage(tx, { conversationId, messageId }),
     ]),
   )
   return listed

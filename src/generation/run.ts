@@ -12,9 +12,11 @@ import type { Jobs, NewJob } from '../jobs/jobs.ts'
 import type { Logger } from '../logging.ts'
 import type { Message, Usage } from '../messages/schemas.ts'
 import type { SettledFigures } from '../operations/recorder.ts'
+import type { Outbox } from '../outbox/outbox.ts'
 import type { AnswerEnd, AskUpstream, Order } from '../upstream/attempts.ts'
 import type { UpstreamAnswer, UpstreamRequest } from '../upstream/openrouter.ts'
 import { plausibleTokens, usageOf } from './accounts.ts'
+import { brokenOff, ended, endedBy, type StopReason } from './endings.ts'
 import type { FrameError, LogEvent, Outcome, TerminalEvent } from './events.ts'
 import type { Journal, UpstreamNote } from './journal.ts'
 import { createLog, type Log } from './log.ts'
@@ -30,6 +32,8 @@ export interface GenerationSpec {
   order: Order
   question: string
   titleJob?: NewJob | undefined
+  /** Says something where every model failed before its first word: then the answer is complete. */
+  standIn?: { sender: string; text: () => string } | undefined
   /** What every viewer is shown first. */
   opening: LogEvent[]
 }
@@ -51,9 +55,6 @@ export interface Generation {
   stop(reason: StopReason): void
 }
 
-/** Asked for by its user, by a shutdown, or by the journal: it cannot keep what is said, or somebody else settled it. */
-export type StopReason = 'stopped' | 'interrupted' | 'stalled' | 'lost'
-
 export interface RunDeps {
   journal: Journal
   ask: AskUpstream
@@ -63,6 +64,8 @@ export interface RunDeps {
   transactions: Transactions
   jobs: Pick<Jobs, 'wake'>
   tellDevices?: TellDevices | undefined
+  /** Tells other services of answers. */
+  outbox?: Outbox | undefined
   log: Logger
   /** Told of what has settled. */
   observe: (settled: SettledFigures) => void
@@ -142,7 +145,7 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     silence.over()
     const storedSeq = await entry.leave()
     const content = pieces.join('')
-    const written = content + thoughts.join('')
+    const written = (end.standIn === undefined ? content : '') + thoughts.join('')
     const answering = attempts.at(-1)
     const durationMs = nowMs() - startedAtMs
     const settlement: Settlement = {
@@ -152,22 +155,25 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
       messageId: spec.message.id,
       outcome: end.outcome,
       content,
-      sender: askedModel(),
+      sender: end.standIn?.sender ?? askedModel(),
       tokens:
         thoughts.length === 0 && end.outcome === 'complete'
           ? plausibleTokens(heard?.usage?.completionTokens, content)
           : undefined,
       metadata: {
-        model: heard?.model ?? askedModel(),
+        model: end.standIn === undefined ? (heard?.model ?? askedModel()) : null,
         is_free_model: deps.isFree(askedModel()),
         finish_reason: heard?.finishReason ?? null,
         processing_time_ms: Math.round(durationMs),
         first_token_ms: firstTokenAtMs === undefined ? null : Math.round(firstTokenAtMs - startedAtMs),
         estimated_response_time_ms: deps.estimateMs(askedModel()) ?? null,
         fallbacks: attempts
-          .filter((attempt) => attempt !== answering && attempt.error !== undefined)
+          .filter(
+            (attempt) => (attempt !== answering || end.standIn !== undefined) && attempt.error !== undefined,
+          )
           .map(({ model, error, skipped }) => ({ model, error: error?.code, ...(skipped && { skipped }) })),
         ...(request?.promptVersion !== undefined && { prompt_version: request.promptVersion }),
+        ...(end.standIn !== undefined && { composed: true }),
         ...(thoughts.length > 0 && { reasoning: thoughts.join('') }),
         ...(end.error !== undefined && { error: { code: end.error.code, message: end.error.message } }),
       },
@@ -219,12 +225,17 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     return { message, usage: message.usage, error }
   }
 
-  async function pull(): Promise<{ attempts: AnswerEnd['attempts']; outcome: Outcome; error?: AppError }> {
+  async function pull(): Promise<Pulled> {
     const { attempts, answer, error } = await deps
       .ask(order, handlers, controller.signal)
       // A mistake of ours: the answer fails, and must not be left running.
       .catch((mistake: unknown) => ({ attempts: [], answer: undefined, error: internal(mistake) }))
     if (asked !== undefined) return { attempts, ...ended(asked) }
+    if (error !== undefined && spec.standIn !== undefined && pieces.length === 0) {
+      handlers.text(spec.standIn.text())
+      log.wake()
+      return { attempts, outcome: 'complete', standIn: spec.standIn }
+    }
     if (error !== undefined) return { attempts, outcome: 'failed', error }
     if (answer?.finishReason !== undefined) return { attempts, outcome: 'complete' }
     return { attempts, outcome: 'interrupted', error: brokenOff() }
@@ -242,40 +253,13 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
   }
 }
 
-const endedBy = (asked: StopReason | undefined) =>
-  asked === undefined ? 'by itself' : asked === 'stopped' ? 'stopped' : 'by us'
-
-function ended(asked: StopReason): { outcome: Outcome; error?: AppError } {
-  switch (asked) {
-    case 'stopped':
-      return { outcome: 'stopped' }
-    case 'interrupted':
-      return {
-        outcome: 'interrupted',
-        error: new AppError('shutting_down', {
-          detail: 'The server was restarted while this answer was being written. What had arrived is kept.',
-          retryAfter: 5,
-        }),
-      }
-    case 'stalled':
-    case 'lost':
-      return {
-        outcome: 'failed',
-        error: new AppError('database_unavailable', {
-          detail: 'This answer was ended since it could not be stored as it came.',
-          retryAfter: 5,
-        }),
-      }
-    default:
-      return asked satisfies never
-  }
+interface Pulled {
+  attempts: AnswerEnd['attempts']
+  outcome: Outcome
+  error?: AppError
+  /** Who spoke, where no model did. */
+  standIn?: GenerationSpec['standIn']
 }
-
-const brokenOff = () =>
-  new AppError('upstream_error', {
-    detail: 'The model stopped in the middle of its answer.',
-    cause: new Error('stream broke off'),
-  })
 
 const internal = (cause: unknown) => new AppError('internal_error', { cause })
 

@@ -13,6 +13,7 @@ import type { Caller, Transactions, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { enqueue, type Jobs, type NewJob } from '../jobs/jobs.ts'
 import type { Logger } from '../logging.ts'
+import type { Outbox } from '../outbox/outbox.ts'
 import { readMessage, settleMessage } from '../messages/queries.ts'
 import type { Message } from '../messages/schemas.ts'
 import { needsReconciling, reconcileAfterMs, recordUsage, type UsageRow } from '../usage/reconcile.ts'
@@ -62,7 +63,7 @@ interface Stored {
  *
  * @returns what was stored; undefined where the generation was settled by somebody else.
  */
-async function settle(transactions: Transactions, end: Settlement): Promise<Stored | undefined> {
+async function settle({ transactions, outbox }: SettleDeps, end: Settlement): Promise<Stored | undefined> {
   const { caller, conversationId, messageId, generationId } = end
   const titleJob = titleJobOf(end)
   const store = async (tx: Tx): Promise<Stored | undefined> => {
@@ -91,6 +92,7 @@ async function settle(transactions: Transactions, end: Settlement): Promise<Stor
       leaveNews(tx, { ...end, userId: caller.userId }),
       titleJob === undefined ? undefined : enqueue(tx, titleJob),
       readMessage(tx, conversationId, messageId),
+      outbox?.appendMessage(tx, { conversationId, messageId }),
     ])
     return message && { message, conversation, work: news || titleJob !== undefined }
   }
@@ -138,6 +140,8 @@ export interface SettleDeps {
   transactions: Transactions
   jobs: Pick<Jobs, 'wake'>
   tellDevices?: TellDevices | undefined
+  /** Tells other services of answers. */
+  outbox?: Outbox | undefined
   log: Logger
   nowMs: () => number
 }
@@ -153,17 +157,19 @@ const retryMs = 250
  * @throws what went wrong, once patience is at its end or where waiting would not mend it.
  */
 export async function settlePatiently(
-  { transactions, jobs, tellDevices, log, nowMs }: SettleDeps,
+  deps: SettleDeps,
   end: Settlement,
 ): Promise<{ message: Message | undefined; ours: boolean }> {
+  const { transactions, jobs, tellDevices, outbox, log, nowMs } = deps
   const { caller, conversationId, messageId, generationId } = end
   const startedAtMs = nowMs()
   for (;;) {
     try {
-      const settled = await settle(transactions, end)
+      const settled = await settle(deps, end)
       if (settled !== undefined) {
         const { message, conversation, work } = settled
         if (work) jobs.wake()
+        outbox?.wake('chat.message_created')
         if (end.usages.some((usage) => needsReconciling(usage, usage.upstreamId))) jobs.wake(reconcileAfterMs)
         if (conversation !== undefined && conversation.status !== 'deleted')
           tellDevices?.(caller.userId, { ...conversation, reason: 'answer' })

@@ -20,6 +20,18 @@ export const text = (charsMin: number, charsMax: number) =>
       return chars >= charsMin && chars <= charsMax
     }, `must have ${charsMin} to ${charsMax} characters`)
 
+const userCharsMax = 255
+
+/** As a token's `sub` may be: it is not trimmed, since nobody trims that. */
+export const userId = z
+  .string()
+  .min(1)
+  .refine(
+    (id) => id.length <= userCharsMax || [...id].length <= userCharsMax,
+    `must have at most ${userCharsMax} characters`,
+  )
+  .refine(storable, unstorable)
+
 /** A JSON object of the client's own, stored as it is. */
 export const jsonObject = z
   .record(z.string(), z.unknown())

@@ -9,6 +9,8 @@ export type JobOutcome =
    * `committed` is called once that is stored; not where a process dies in between.
    */
   | { kind: 'done'; write?: (tx: Tx) => Promise<void>; committed?: () => void }
+  /** Nothing failed, and it is not over: looked at again after so long, ms. That counts no attempt. */
+  | { kind: 'later'; afterMs: number }
   /** Not this time. `afterMs`: no sooner than that, whatever the back-off says. */
   | { kind: 'retry'; why: string; afterMs?: number | undefined }
   /** Never. `expected`: nothing that an operator need look at. */

@@ -8,10 +8,10 @@
  * works. A database that is away is waited for, and the log says so once. An idle process asks every few seconds,
  * sooner for what it knows to be due.
  */
-import type { Transactions } from '../db/database.ts'
+import { isAway, type Transactions } from '../db/database.ts'
 import type { Logger } from '../logging.ts'
 import type { JobHandler } from './handler.ts'
-import { isAway, perform, type PerformDeps } from './perform.ts'
+import { perform, type PerformDeps } from './perform.ts'
 import { forgetDead, takeDue, type TakenJob } from './queries.ts'
 
 export type { JobHandler, JobOutcome } from './handler.ts'

@@ -3,8 +3,7 @@
  *
  * Whatever cannot be stored leaves the row leased: the lease runs out, and somebody takes it again.
  */
-import type { Transactions } from '../db/database.ts'
-import { AppError } from '../errors.ts'
+import { isAway, type Transactions } from '../db/database.ts'
 import type { Logger } from '../logging.ts'
 import { backoffMs } from './backoff.ts'
 import type { JobHandler, JobOutcome } from './handler.ts'
@@ -107,6 +106,12 @@ async function conclude(
         await conclude(deps, handler, job, { kind: 'retry', why: codeOf(error) })
       }
       return
+    case 'later': {
+      const waitMs = Math.min(outcome.afterMs, afterMaxMs)
+      await transactions.asSystem('jobs', (tx) => tx.commit(() => release(tx, job, waitMs)))
+      requeued(waitMs)
+      return
+    }
     case 'retry': {
       if (job.attempt >= handler.attemptsMax) return giveUp(deps, handler, job, outcome.why, false)
       const waitMs = Math.max(
@@ -163,9 +168,6 @@ async function giveUp(
 }
 
 const named = ({ id, kind, key }: TakenJob) => ({ jobId: id, kind, key })
-
-export const isAway = (error: unknown): boolean =>
-  error instanceof AppError && error.code === 'database_unavailable'
 
 /** What may be stored of an error: its code or its kind. Its message may quote what people wrote. */
 function codeOf(error: unknown): string {

@@ -150,10 +150,11 @@ export async function requeue(tx: Tx, lease: Lease, afterMs: number, why: string
   return rows.length > 0
 }
 
-/** Gives it back as if it had not been taken. */
-export async function release(tx: Tx, lease: Lease): Promise<void> {
+/** Gives it back as if it had not been taken; due in so many ms, at once where that is undefined. */
+export async function release(tx: Tx, lease: Lease, afterMs?: number): Promise<void> {
+  const due = afterMs === undefined ? sql`run_at` : sql`now() + ${afterMs}::float8 * interval '1 ms'`
   await tx.execute(
-    sql`update chat.jobs set leased_until = null, attempts = attempts - 1 where ${held(lease)}`,
+    sql`update chat.jobs set leased_until = null, attempts = attempts - 1, run_at = ${due} where ${held(lease)}`,
   )
 }
 

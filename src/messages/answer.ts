@@ -1,14 +1,14 @@
 /** An answer before its first word: which model, with what, from which path; as a row and as an order to the engine. */
 import { sql } from '../db/sql.ts'
 import type { UserCaller } from '../auth/authenticate.ts'
-import { composeContext } from '../context/build.ts'
+import { composeContext, type PathMessage } from '../context/build.ts'
 import { listedColumns, type ListedConversation } from '../conversations/changes.ts'
 import type { LockedConversation } from '../conversations/queries.ts'
 import type { Titles } from '../conversations/title-job.ts'
 import type { Tx } from '../db/database.ts'
 import type { GenerationSpec } from '../generation/engine.ts'
 import type { Chain, ModelChain } from '../upstream/chain.ts'
-import { messageColumns, messageValues, type NewMessage, type readPathTexts } from './queries.ts'
+import { messageColumns, messageValues, type NewMessage } from './queries.ts'
 import type { Catalogue } from '../upstream/models.ts'
 import type { Message, RegenerateBody } from './schemas.ts'
 
@@ -50,7 +50,7 @@ export function plan(
 
 export const answerRow = (
   answer: Answer,
-  parentId: string,
+  parentId: string | null,
   isFree: (model: string) => boolean,
 ): NewMessage => ({
   id: answer.messageId,
@@ -106,16 +106,23 @@ export interface SpecifyDeps {
 /** Half of the budget, after an upstream said that all of it is too long. */
 const shorterShare = 0.5
 
-export function specify(
-  deps: SpecifyDeps,
-  caller: UserCaller,
-  conversation: LockedConversation,
-  conversationId: string,
-  answer: Answer,
-  path: Awaited<ReturnType<typeof readPathTexts>>,
-  message: Message,
-  userMessage: Message | undefined,
-): GenerationSpec {
+/** What an answer is to be made of. */
+export interface Occasion {
+  conversation: LockedConversation
+  conversationId: string
+  answer: Answer
+  /** Newest first. */
+  path: readonly PathMessage[]
+  /** As stored, still empty. */
+  message: Message
+  /** Where this turn stored one. */
+  userMessage: Message | undefined
+  /** What is known of its user. */
+  profile: Readonly<Record<string, unknown>> | undefined
+}
+
+export function specify(deps: SpecifyDeps, caller: UserCaller, occasion: Occasion): GenerationSpec {
+  const { conversation, conversationId, answer, path, message, userMessage } = occasion
   const [model] = answer.models
   return {
     id: answer.generationId,
@@ -132,7 +139,7 @@ export function specify(
       models: answer.models,
       request: (model, shorter) => ({
         model,
-        ...composed(deps, conversation, answer, path, model, shorter),
+        ...composed(deps, occasion, model, shorter),
         temperature: answer.params.temperature,
         maxTokens: answer.params.max_tokens,
         user: deps.pseudonymOf(caller),
@@ -154,15 +161,14 @@ export function specify(
 
 function composed(
   { limits, models }: SpecifyDeps,
-  conversation: LockedConversation,
-  answer: Answer,
-  path: Awaited<ReturnType<typeof readPathTexts>>,
+  { conversation, answer, path, profile }: Occasion,
   model: string,
   shorter: boolean,
 ) {
   const { messages, promptTokens, promptVersion } = composeContext(path, {
     contextType: conversation.context_type,
     contextData: conversation.context_data,
+    profile,
     isFreeModel: models.isFree(model),
     tokensMax: limits.historyTokensMax,
     windowTokens: models.find(model)?.contextLength ?? undefined,

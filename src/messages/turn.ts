@@ -10,6 +10,7 @@ import { sql } from '../db/sql.ts'
 import type { UserCaller } from '../auth/authenticate.ts'
 import { pathBytesMax } from '../context/build.ts'
 import type { TokenCounts } from '../context/counts.ts'
+import type { Profiles } from '../context/profile.ts'
 import type { TellDevices } from '../conversations/changes.ts'
 import { AlreadyDone, claimKey, type Claimed } from '../conversations/idempotency.ts'
 import { membersJob } from '../conversations/members.ts'
@@ -20,6 +21,7 @@ import { requestStop, type Engine, type Generation } from '../generation/engine.
 import type { Idempotency } from '../http/idempotency.ts'
 import type { Links } from '../http/links.ts'
 import { enqueue, type Jobs } from '../jobs/jobs.ts'
+import type { Outbox } from '../outbox/outbox.ts'
 import type { ModelChain } from '../upstream/chain.ts'
 import { answerRow, plan, specify, storeTurn, type Answer, type SpecifyDeps } from './answer.ts'
 import { claim, within } from './claim.ts'
@@ -42,6 +44,10 @@ export interface TurnDeps extends SpecifyDeps {
   counts: TokenCounts
   jobs: Pick<Jobs, 'wake'>
   tellDevices: TellDevices
+  /** Tells other services of questions. */
+  outbox?: Outbox | undefined
+  /** Undefined: nobody tells of users. */
+  profiles?: Pick<Profiles, 'find'> | undefined
   /** This process, as its generations name it. */
   instanceId: string
 }
@@ -141,7 +147,7 @@ function assertPossible({ engine, chain }: TurnDeps, caller: UserCaller, wish: R
 }
 
 /** What is to be answered: a new question, or one that is there. */
-interface Occasion {
+interface Asked {
   question?: NewMessage
   questionId: string
   /** Unless the caller wishes another. */
@@ -149,7 +155,7 @@ interface Occasion {
   regeneratedFrom?: string
 }
 
-type Find = (tx: Tx, conversation: LockedConversation, newQuestionId: string) => Promise<Occasion>
+type Find = (tx: Tx, conversation: LockedConversation, newQuestionId: string) => Promise<Asked>
 
 /** @param find looks at the locked conversation, and says what is to be answered. */
 async function begin(
@@ -164,6 +170,7 @@ async function begin(
   // In this order: a question's id comes before its answer's, and both are known before the key is claimed.
   const newQuestionId = uuidv7()
   const ids = { messageId: uuidv7(), generationId: uuidv7() }
+  const profile = await deps.profiles?.find(caller.userId)
   const stored = deps.db.asCaller(caller, async (tx) => {
     await claimKey(tx, caller, idempotency, { conversationId, messageId: ids.messageId })
     const { conversation, refusal } = await claim(deps, tx, caller, conversationId)
@@ -191,19 +198,22 @@ async function begin(
         readPathTexts(tx, conversationId, questionId, bytesMax),
         readTurn(tx, conversationId, question?.id ?? answer.messageId, answer.messageId),
         news && enqueue(tx, news),
+        question && deps.outbox?.appendMessage(tx, { conversationId, messageId: question.id }),
       ]),
     )
     noteUncounted(deps.counts, conversationId, path)
     const message = messages.at(-1)
     if (message === undefined) throw new Error('a stored turn cannot be read')
     const userMessage = question === undefined ? undefined : messages[0]
-    const spec = specify(deps, caller, conversation, conversationId, answer, path, message, userMessage)
+    const occasion = { conversation, conversationId, answer, path, message, userMessage, profile }
+    const spec = specify(deps, caller, occasion)
     return { spec, userMessage, listed, news }
   })
   try {
     const { spec, userMessage, listed, news } = await stored
     if (listed !== undefined) deps.tellDevices(caller.userId, { ...listed, reason: 'message' })
     if (news !== undefined) deps.jobs.wake()
+    if (userMessage !== undefined) deps.outbox?.wake('chat.message_created')
     return { kind: 'begun', userMessage, generation: deps.engine.start(spec) }
   } catch (error) {
     if (error instanceof AlreadyDone) return replayed(error.claimed)

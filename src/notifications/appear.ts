@@ -6,6 +6,7 @@
 import { enqueue, type JobHandler } from '../jobs/jobs.ts'
 import { sql } from '../db/sql.ts'
 import type { Transactions, Tx } from '../db/database.ts'
+import type { Outbox } from '../outbox/outbox.ts'
 import type { Head } from './heads.ts'
 import { appear, sweptRowsMax } from './lifetime.ts'
 import type { Channel, Priority } from './kinds.ts'
@@ -17,9 +18,13 @@ export interface AppearDeps {
   planner: Planner
   wake: (heads: readonly Head[]) => void
   wakeJobs: () => void
+  /** The planner's, where other services are told. */
+  outbox?: Pick<Outbox, 'wake'> | undefined
 }
 
-export function createAppearHandler({ transactions, planner, wake, wakeJobs }: AppearDeps): JobHandler {
+export function createAppearHandler(deps: AppearDeps): JobHandler {
+  const { transactions, planner, wake, wakeJobs, outbox } = deps
+
   /** @returns whether there may be more. */
   async function page(): Promise<boolean> {
     const { count, heads, planned } = await transactions.asSystem('appear', async (tx) => {
@@ -29,6 +34,7 @@ export function createAppearHandler({ transactions, planner, wake, wakeJobs }: A
     })
     if (heads.length > 0) wake(heads)
     if (planned) wakeJobs()
+    if (heads.length > 0) outbox?.wake('notification.events')
     return count === sweptRowsMax
   }
 

@@ -1,6 +1,6 @@
 /** The wire shapes of what services ask of notifications. */
 import { z } from 'zod'
-import { jsonObject, text } from '../http/text.ts'
+import { jsonObject, text, userId } from '../http/text.ts'
 import { isAddress } from './channels/email.ts'
 import { channels, notificationTypes, priorities } from './kinds.ts'
 
@@ -9,18 +9,6 @@ export const bulkUsersMax = 10_000
 export const bulkBodyBytesMax = 4 * 1024 * 1024
 /** As JSON: with everything else a frame stays under 64 KiB. */
 export const dataBytesMax = 16 * 1024
-const userCharsMax = 255
-
-/** As a token's `sub` may be: it is not trimmed, since nobody trims that. */
-export const userId = z
-  .string()
-  .min(1)
-  .refine(
-    (id) => id.length <= userCharsMax || [...id].length <= userCharsMax,
-    `must have at most ${userCharsMax} characters`,
-  )
-  .refine((id) => !id.includes('\0') && id.isWellFormed(), 'must not contain NUL or half of a surrogate pair')
-
 export const emailAddress = z
   .string()
   .refine((address) => isAddress(address) && address.isWellFormed(), 'must be an e-mail address')
@@ -55,7 +43,9 @@ const said = {
     .string()
     .regex(/^#[0-9a-f]{6}$/i, 'must be a colour such as #3b6ef5')
     .optional(),
-  action: z.strictObject({ label: text(1, 100).optional(), url: link }).optional(),
+  action: z
+    .strictObject({ type: z.literal('redirect').optional(), label: text(1, 100).optional(), url: link })
+    .optional(),
   data: data.optional(),
   progress: z.int().min(0).max(100).optional().meta({ description: 'Percent; it never goes back.' }),
   priority: z.enum(priorities).optional(),

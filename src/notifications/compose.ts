@@ -212,9 +212,13 @@ function fromOlder({ userId, notification }: OlderBody): NewNotification {
 }
 
 function actionOf(action: OlderBody['notification']['action']): Content['action'] | undefined {
-  const { url, label, text }: Record<string, unknown> =
+  const { type, url, label, text }: Record<string, unknown> =
     typeof action === 'string' ? { url: action } : (action ?? {})
   if (typeof url !== 'string' || url.length > 2_000 || !isLink(url)) return undefined
   const words = [label, text].find((word) => typeof word === 'string' && word !== '' && word.length <= 100)
-  return { url, ...(typeof words === 'string' && { label: words }) }
+  return {
+    ...(type === 'redirect' && { type }),
+    url,
+    ...(typeof words === 'string' && { label: words }),
+  }
 }

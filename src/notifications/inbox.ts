@@ -21,7 +21,7 @@ export interface Content {
   body: string
   icon: string | null
   color: string | null
-  action: { label?: string | undefined; url: string } | null
+  action: { type?: 'redirect' | undefined; label?: string | undefined; url: string } | null
   data: Readonly<Record<string, unknown>>
   /** Percent. A row's progress never goes back. */
   progress: number | null

@@ -6,6 +6,7 @@
 import type { Transactions } from '../db/database.ts'
 import type { Backoff } from '../jobs/backoff.ts'
 import type { JobHandler } from '../jobs/jobs.ts'
+import type { Outbox } from '../outbox/outbox.ts'
 import { createAppearHandler } from './appear.ts'
 import { broadcastKind, createBroadcastHandler } from './broadcast.ts'
 import { createEmailChannel } from './channels/email.ts'
@@ -45,6 +46,8 @@ export interface NotificationsOptions {
   /** After a commit: these logs moved. */
   wake: (heads: readonly Head[]) => void
   wakeJobs: (inMs?: number) => void
+  /** Tells other services of what appears and changes. */
+  outbox?: Outbox | undefined
   email?: { smtpUrl: string; from: string } | undefined
   webPush?: { publicKey: string; privateKey: string; subject: string } | undefined
   /** Where the app is: letters' links lead there. */
@@ -59,15 +62,15 @@ export interface NotificationsOptions {
 
 export function createNotifications(options: NotificationsOptions): Notifications {
   const { transactions, wake, wakeJobs, allowPrivateTargets: allowPrivate } = options
-  const { now = () => new Date(), times = {}, publicUrl } = options
+  const { now = () => new Date(), times = {}, publicUrl, outbox } = options
   const channels: SendingChannels = {
     email: options.email && createEmailChannel({ ...options.email, baseUrl: publicUrl }),
     web_push: options.webPush && createWebPushChannel({ ...options.webPush, allowPrivate }),
     webhook: createWebhookChannel({ allowPrivate }),
   }
   const open = outsideChannels.filter((channel) => channels[channel] !== undefined)
-  const planner = createPlanner(open, { escalateAfterMs: times.escalateAfter?.pushMs })
-  const inbox = createInbox({ transactions, planner, wake, wakeJobs })
+  const planner = createPlanner(open, { escalateAfterMs: times.escalateAfter?.pushMs, outbox })
+  const inbox = createInbox({ transactions, planner, wake, wakeJobs, outbox })
   const tidying = createTidying({ transactions, wake, everyMs: times.tidyEveryMs })
 
   return {
@@ -77,7 +80,7 @@ export function createNotifications(options: NotificationsOptions): Notification
     jobHandlers: {
       ...createDeliverHandlers({ transactions, channels, now, backoff: times.backoff }),
       [escalateKind]: createEscalateHandler({ planner, wakeJobs, after: times.escalateAfter }),
-      [appearKind]: createAppearHandler({ transactions, planner, wake, wakeJobs }),
+      [appearKind]: createAppearHandler({ transactions, planner, wake, wakeJobs, outbox }),
       [broadcastKind]: createBroadcastHandler({
         inbox,
         wakeJobs,

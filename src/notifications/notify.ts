@@ -4,6 +4,7 @@
  */
 import { enqueue } from '../jobs/jobs.ts'
 import type { Transactions, Tx } from '../db/database.ts'
+import type { Outbox } from '../outbox/outbox.ts'
 import type { Head } from './heads.ts'
 import { mark, publish, type NewNotification, type Published, type Selection } from './inbox.ts'
 import { printCursor } from './log.ts'
@@ -34,6 +35,8 @@ export interface InboxDeps {
   wake: (heads: readonly Head[]) => void
   /** There is background work, in so many ms. */
   wakeJobs: (inMs?: number) => void
+  /** The planner's, where other services are told. */
+  outbox?: Pick<Outbox, 'wake'> | undefined
 }
 
 /** Lets what was scheduled appear: appear.ts. */
@@ -41,7 +44,7 @@ export const appearKind = 'appear'
 /** A timer is not set further ahead, ms: the queue is looked at long before. */
 const wakeAheadMaxMs = 60_000
 
-export function createInbox({ transactions, planner, wake, wakeJobs }: InboxDeps): Inbox {
+export function createInbox({ transactions, planner, wake, wakeJobs, outbox }: InboxDeps): Inbox {
   const tell = (heads: readonly Head[]) => {
     if (heads.length > 0) wake(heads)
   }
@@ -54,6 +57,7 @@ export function createInbox({ transactions, planner, wake, wakeJobs }: InboxDeps
     const told = () => {
       tell(heads)
       if (planned) wakeJobs()
+      if (heads.length > 0) outbox?.wake('notification.events')
       if (first !== undefined) wakeJobs(Math.min(Math.max(Date.parse(first) - Date.now(), 0), wakeAheadMaxMs))
     }
     return { published, told }

@@ -4,13 +4,16 @@
  *
  * A way is taken where the notification names it, this installation has it, and its user has not said no. What changes
  * goes out again by webhook each time, by web push unless it is on its way (progress below 100), and by e-mail only with
- * its last stage: nobody wants a letter for every step. Escalation (escalate.ts) is also begun here.
+ * its last stage: nobody wants a letter for every step. Escalation (escalate.ts) is also begun here. Other services are
+ * told of everything, where there is an outbox.
  */
 import { renew } from '../jobs/jobs.ts'
 import { sql } from '../db/sql.ts'
 import type { Tx } from '../db/database.ts'
+import type { Outbox } from '../outbox/outbox.ts'
 import type { Published } from './inbox.ts'
 import type { Channel, Priority } from './kinds.ts'
+import { notificationColumns, toNotification, type NotificationRow } from './log.ts'
 
 /** Ways out of the house. */
 export const outsideChannels = ['email', 'web_push', 'webhook'] as const satisfies readonly Channel[]
@@ -43,7 +46,10 @@ export const pushAfterMs = 30_000
 
 export function createPlanner(
   open: readonly OutsideChannel[],
-  { escalateAfterMs = pushAfterMs }: { escalateAfterMs?: number | undefined } = {},
+  {
+    escalateAfterMs = pushAfterMs,
+    outbox,
+  }: { escalateAfterMs?: number | undefined; outbox?: Outbox | undefined } = {},
 ): Planner {
   const canEscalate = open.includes('email') || open.includes('web_push')
 
@@ -51,6 +57,9 @@ export function createPlanner(
     open,
     async plan(tx, appeared) {
       const rows = eachOnce(appeared)
+      // Beside the ways of ours: neither needs the other.
+      const told = outbox && tellServices(tx, outbox, rows)
+      told?.catch(() => undefined)
       const urgent = canEscalate ? rows.filter(({ priority }) => isUrgent(priority)) : []
       const sent = rows.filter(({ channels }) => open.some((channel) => channels.includes(channel)))
       if (urgent.length > 0)
@@ -61,6 +70,7 @@ export function createPlanner(
           escalateAfterMs,
         )
       if (sent.length > 0) await queue(tx, await findTargets(tx, sent, open))
+      await told
       return urgent.length > 0 || sent.length > 0
     },
     async planOne(tx, id, channel) {
@@ -78,6 +88,22 @@ function eachOnce(appeared: readonly Appeared[]): Appeared[] {
     rows.set(row.id, { ...row, channels: [...channels], isNew: row.isNew || before?.isNew === true })
   }
   return [...rows.values()]
+}
+
+/** As their users see them now, each user's in the order of their log. */
+async function tellServices(tx: Tx, outbox: Outbox, rows: readonly Appeared[]): Promise<void> {
+  if (rows.length === 0 || !outbox.on('notification.events')) return
+  const users = new Map(rows.map(({ id, userId }) => [id, userId]))
+  const shown = await tx.execute<NotificationRow>(sql`
+    select ${notificationColumns} from chat.notifications n where n.id = any(${[...users.keys()]}::uuid[]) order by n.seq`)
+  await outbox.append(
+    tx,
+    shown.map((row) => ({
+      routingKey: 'notification.events',
+      userId: users.get(row.id) ?? '',
+      data: toNotification(row),
+    })),
+  )
 }
 
 const isUrgent = (priority: Priority) => priority === 'high' || priority === 'critical'

@@ -1,6 +1,7 @@
 /**
- * What another service asked for under a key is done once, however often it comes: the key is claimed in the transaction
- * that does the work, and answered with what that answered. A twin that comes meanwhile waits for the first one's end.
+ * Door of notifications, for whatever other services ask or tell: under a key it is done once, however often it comes. The
+ * key is claimed in the transaction that does the work, and answered with what that answered. A twin that comes
+ * meanwhile waits for the first one's end.
  */
 import { sql } from '../db/sql.ts'
 import type { Transactions, Tx } from '../db/database.ts'

@@ -5,6 +5,7 @@ import { notificationTypes, priorities } from './kinds.ts'
 export const notificationStatuses = ['pending', 'sent', 'delivered', 'read', 'failed'] as const
 
 export const actionSchema = z.strictObject({
+  type: z.literal('redirect').optional().meta({ description: 'What it does: the only kind there is.' }),
   label: z.string().min(1).max(100).optional(),
   url: z
     .string()

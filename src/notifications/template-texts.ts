@@ -23,11 +23,16 @@ function assessmentStep(step: {
     type: 'assessment_progress',
     icon,
     color,
-    variables: z.strictObject({ assessment_id: identifier('The assessment that moved.') }),
+    variables: z.strictObject({
+      assessment_id: identifier('The assessment that moved.'),
+      conversation_id: identifier('The conversation about it, where there is one.').optional(),
+    }),
     ...(progress !== undefined && { progress }),
-    data: ({ assessment_id }) => ({ stage, ...(progress !== undefined && { progress }), assessment_id }),
+    data: (values) => ({ stage, ...(progress !== undefined && { progress }), ...values }),
     action: ({ assessment_id }) =>
-      label === undefined ? null : { label, url: `/assessment/${encodeURIComponent(assessment_id)}/results` },
+      label === undefined
+        ? null
+        : { type: 'redirect', label, url: `/assessment/${encodeURIComponent(assessment_id)}/results` },
   })
 }
 

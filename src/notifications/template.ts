@@ -19,7 +19,7 @@ export interface Rendered {
   /** `#rrggbb`. */
   color: string
   channels: readonly Channel[]
-  action: { label: string; url: string } | null
+  action: { type?: 'redirect'; label: string; url: string } | null
   data: Record<string, unknown>
   /** Percent; null: it says nothing about how far something is. */
   progress: number | null

@@ -24,7 +24,12 @@ const healthSchema = z.object({
   uptime_s: z.number(),
   dependencies: z.object({
     database: dependencySchema,
-    rabbitmq: dependencySchema,
+    rabbitmq: dependencySchema.extend({
+      dead_letters: z
+        .int()
+        .optional()
+        .meta({ description: 'Events that could not be dealt with: see why, and send them again.' }),
+    }),
     redis: dependencySchema,
     openrouter: dependencySchema.optional(),
   }),
@@ -38,12 +43,14 @@ export async function healthRoutes(
   {
     db,
     redis,
+    broker,
     draining,
     upstreamModelsUrl,
     hide = false,
   }: {
     db: Database
     redis: { ping(): Promise<void> } | undefined
+    broker: BrokerHealth | undefined
     draining: () => boolean
     upstreamModelsUrl: string
     /** Left out of the API page: the same routes under another prefix. */
@@ -76,8 +83,9 @@ export async function healthRoutes(
     },
     async (request, reply) => {
       const full = request.query.full === 'true'
-      const [database, shared, openrouter] = await Promise.all([
+      const [database, rabbitmq, shared, openrouter] = await Promise.all([
         databaseStatus(),
+        brokerStatus(broker),
         redis === undefined ? undefined : measure(() => redis.ping()),
         full
           ? measure(async () => {
@@ -90,7 +98,9 @@ export async function healthRoutes(
             })
           : undefined,
       ])
-      const degraded = [database, shared, openrouter].some((dependency) => dependency?.status === 'down')
+      const degraded = [database, rabbitmq, shared, openrouter].some(
+        (dependency) => dependency?.status === 'down',
+      )
       return reply.code(database.status === 'up' ? 200 : 503).send({
         status: degraded ? 'degraded' : 'healthy',
         timestamp: new Date().toISOString(),
@@ -99,8 +109,7 @@ export async function healthRoutes(
         uptime_s: Math.round(process.uptime()),
         dependencies: {
           database,
-          // Not used by this version: nothing connects to it, so nothing of it can be down.
-          rabbitmq: { status: 'not_configured' },
+          rabbitmq,
           redis: shared ?? { status: 'not_configured' },
           ...(openrouter !== undefined && { openrouter }),
         },
@@ -143,6 +152,18 @@ export async function healthRoutes(
         : reply.code(503).send({ status: 'database_unavailable' })
     },
   )
+}
+
+export interface BrokerHealth {
+  state: () => 'up' | 'down'
+  deadLetters: () => Promise<number | undefined>
+}
+
+async function brokerStatus(broker: BrokerHealth | undefined) {
+  if (broker === undefined) return { status: 'not_configured' as const }
+  if (broker.state() === 'down') return { status: 'down' as const }
+  const dead_letters = await broker.deadLetters()
+  return { status: 'up' as const, ...(dead_letters !== undefined && { dead_letters }) }
 }
 
 async function measure(ask: () => Promise<void>): Promise<z.infer<typeof dependencySchema>> {

@@ -53,7 +53,11 @@ const rowsOf = (user: string) => {
     insert into chat.webhook_targets (id, url, secret, user_id) values (${message}, 'https://hook', 's', '${user}');
     insert into chat.broadcasts (id, content, after_user_id) values (${message}, '{}', '${user}');
     insert into chat.processed_events (source, event_id, fingerprint) values ('s', '${user}', 'f');
-    insert into chat.room_members (room, user_id) values ('team:x', '${user}');`
+    insert into chat.room_members (room, user_id) values ('team:x', '${user}');
+    insert into chat.assessments (assessment_id, user_id, stage, occurred_at)
+      values ('of ${user}', '${user}', 'complete', now());
+    insert into chat.outbox (id, sink, routing_key, user_id, payload)
+      values (${message}, 'exchange', 'k', '${user}', '{"of": "${user}"}');`
 }
 /** Tables of which a caller sees its own rows. */
 const tables = [
@@ -69,11 +73,13 @@ const tables = [
   'tickets',
   'usage_tracking',
 ]
+/** And those of which it only reads them. */
+const readOnly = ['assessments']
 /** And those to which it may add, and nothing else. */
-const addedTo = ['jobs']
+const addedTo = ['jobs', 'outbox']
 /** And those that are no caller's at all. */
 const closed = ['broadcasts', 'deliveries', 'processed_events', 'room_members', 'webhook_targets']
-const allTables = [...tables, ...addedTo, ...closed].toSorted()
+const allTables = [...tables, ...readOnly, ...addedTo, ...closed].toSorted()
 
 describe('the catalogue', () => {
   it('forces row level security on every table of schema chat, with a policy for each role', async () => {
@@ -117,15 +123,18 @@ describe('a caller', () => {
     return rows.map((row) => row['user_id'])
   }
 
-  it.each(tables)('sees only its own rows of %s', async (of) => {
+  it.each([...tables, ...readOnly])('sees only its own rows of %s', async (of) => {
     expect(await ownersSeenBy('ann', of)).toEqual(['ann'])
     expect(await ownersSeenBy('bob', of)).toEqual(['bob'])
   })
 
-  it.each(tables)('sees nothing of %s as somebody else, as a pattern, or without an id', async (of) => {
-    for (const userId of ['eve', '%', "' or true --", 'ANN', ' ann', ''])
-      expect(await ownersSeenBy(userId, of), `as ${JSON.stringify(userId)}`).toEqual([])
-  })
+  it.each([...tables, ...readOnly])(
+    'sees nothing of %s as somebody else, as a pattern, or without an id',
+    async (of) => {
+      for (const userId of ['eve', '%', "' or true --", 'ANN', ' ann', ''])
+        expect(await ownersSeenBy(userId, of), `as ${JSON.stringify(userId)}`).toEqual([])
+    },
+  )
 
   /** Whether it is refused or finds nothing: afterwards everything is as before. */
   async function changesNothing(attempt: SQL): Promise<void> {
@@ -150,6 +159,39 @@ describe('a caller', () => {
     await changesNothing(sql`
       insert into ${table(of)} select (jsonb_populate_record(r, '{"user_id": "bob", "id": "${sql.raw(idOf('ann', 9))}"}')).*
       from ${table(of)} r`)
+  })
+
+  const isRefused = (attempt: SQL) =>
+    expect(transactions.asCaller({ userId: 'ann' }, (tx) => tx.execute(attempt))).rejects.toMatchObject({
+      code: '42501',
+    })
+
+  it.each(readOnly)('changes nothing of %s, of its own rows even, and adds none', async (of) => {
+    await isRefused(sql`update ${table(of)} set user_id = 'ann'`)
+    await isRefused(sql`delete from ${table(of)} where user_id = 'ann'`)
+    await isRefused(sql`insert into ${table(of)} select * from ${table(of)}`)
+    await isRefused(sql`select from ${table(of)} for update`)
+  })
+
+  it.each(addedTo)('reads nothing of %s, of its own rows even, and changes none', async (of) => {
+    await isRefused(sql`select from ${table(of)}`)
+    await isRefused(sql`update ${table(of)} set user_id = 'ann'`)
+    await isRefused(sql`delete from ${table(of)}`)
+  })
+
+  it('adds events in its own name only, and is told nothing of them', async () => {
+    const add = (userId: string | null, tail = sql.empty()) => sql`
+      insert into chat.outbox (id, sink, routing_key, user_id, payload)
+      values (gen_random_uuid(), 'exchange', 'more', ${userId}, '{}') ${tail}`
+    await isRefused(add('bob'))
+    await isRefused(add(null))
+    await isRefused(add('ann', sql`returning id`))
+    const added = async () =>
+      (await cluster.sql(name, `select user_id from chat.outbox where routing_key = 'more'`)).length
+    expect(await added()).toBe(0)
+    await transactions.asCaller({ userId: 'ann' }, (tx) => tx.execute(add('ann')))
+    expect(await added()).toBe(1)
+    await cluster.sql(name, `delete from chat.outbox where routing_key = 'more'`)
   })
 
   it.each(closed)('cannot read %s, nor add to it', async (of) => {
@@ -252,6 +294,17 @@ describe('a breach', () => {
         [`${of}: the caller's policy dropped`, `drop policy ${policy}`, RegExp(of)],
         [`${of}: open to read`, `alter policy ${policy} using (true)`, RegExp(of)],
         [`${of}: open to write`, `alter policy ${policy} with check (true)`, RegExp(of)],
+        [`${of}: a second policy for all`, `create policy extra on chat.${of} using (true)`, RegExp(of)],
+        [`${of}: or true`, `alter policy ${policy} using (${owned} or true)`, RegExp(of)],
+      ]
+    }),
+    ...readOnly.flatMap((of): [string, string, RegExp][] => {
+      const policy = `${of}_caller on chat.${of}`
+      return [
+        [`${of}: no force`, `alter table chat.${of} no force row level security`, RegExp(of)],
+        [`${of}: disabled`, `alter table chat.${of} disable row level security`, RegExp(of)],
+        [`${of}: the caller's policy dropped`, `drop policy ${policy}`, RegExp(of)],
+        [`${of}: open to read`, `alter policy ${policy} using (true)`, RegExp(of)],
         [`${of}: a second policy for all`, `create policy extra on chat.${of} using (true)`, RegExp(of)],
         [`${of}: or true`, `alter policy ${policy} using (${owned} or true)`, RegExp(of)],
       ]

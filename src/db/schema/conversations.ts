@@ -1,6 +1,6 @@
 /** conversations: one row each; its messages form a tree, of which `current_message_id` names the leaf in view. */
 import { sql } from 'drizzle-orm'
-import { boolean, check, index, integer, jsonb, text, uuid } from 'drizzle-orm/pg-core'
+import { boolean, check, index, integer, jsonb, text, uniqueIndex, uuid } from 'drizzle-orm/pg-core'
 import { chat, moment, ownerPolicies } from './chat.ts'
 
 export const conversations = chat.table(
@@ -18,6 +18,8 @@ export const conversations = chat.table(
       .default('active'),
     metadata: jsonb('metadata').$type<Record<string, unknown>>().notNull(),
     model: text('model'),
+    /** Made for this assessment: a user has one such conversation of each, besides those that were deleted. */
+    assessmentId: text('assessment_id'),
     /** (id, current_message_id) references messages: written by hand in the wall migration, since the two tables name each other. */
     currentMessageId: uuid('current_message_id'),
     messageCount: integer('message_count').notNull().default(0),
@@ -38,6 +40,9 @@ export const conversations = chat.table(
       table.activityAt.desc().nullsFirst(),
       table.id.desc().nullsFirst(),
     ),
+    uniqueIndex('conversations_one_by_assessment')
+      .on(table.userId, table.assessmentId)
+      .where(sql`assessment_id is not null and status <> 'deleted'`),
     check('conversations_title_source', sql`title_source in ('default', 'auto', 'user')`),
     check('conversations_context_type', sql`context_type in ('general', 'assessment', 'career_guidance')`),
     check('conversations_status', sql`status in ('active', 'archived', 'deleted')`),

@@ -1,5 +1,6 @@
 /** Door of db/schema: every table, as drizzle-kit reads them. */
 export { chat, chatCaller, chatSystem } from './chat.ts'
+export { assessments } from './assessments.ts'
 export { conversations } from './conversations.ts'
 export { processedEvents } from './events.ts'
 export { generationChunks, generations } from './generations.ts'
@@ -15,6 +16,7 @@ export {
 } from './inbox.ts'
 export { jobs } from './jobs.ts'
 export { messages } from './messages.ts'
+export { outbox } from './outbox.ts'
 export { roomMembers } from './rooms.ts'
 export { tickets } from './tickets.ts'
 export { usageTracking } from './usage.ts'

@@ -1,0 +1,30 @@
+/** Door of assessments: a message of the queue → an event received, or why it never will be. */
+import { isAway } from '../db/database.ts'
+import { parseEvent, readJson } from './event.ts'
+import type { Receive } from './receive.ts'
+
+/** As the broker's consumer has it. Reasons are codes of ours: they stand in the dead letter's headers. */
+export type DeliveryOutcome = { kind: 'done' } | { kind: 'away' } | { kind: 'dead'; reason: string }
+
+/** @throws what may be over when it is tried again. */
+export function createDeliveryHandler(
+  receive: Receive,
+): (delivery: { body: Buffer }) => Promise<DeliveryOutcome> {
+  return async ({ body }) => {
+    let value: unknown
+    try {
+      value = readJson(body)
+    } catch {
+      return { kind: 'dead', reason: 'not_json' }
+    }
+    const parsed = parseEvent(value)
+    if ('why' in parsed) return { kind: 'dead', reason: `${parsed.why}: ${parsed.path} ${parsed.message}` }
+    try {
+      const { kind } = await receive(parsed.event)
+      return kind === 'foreign' ? { kind: 'dead', reason: 'foreign_assessment' } : { kind: 'done' }
+    } catch (error) {
+      if (isAway(error)) return { kind: 'away' }
+      throw error
+    }
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * Door of broker, for who repairs by hand: dead letters, back into their queue.
+ *
+ * One by one: taken, published with a confirm as it was before it was tried, and only then acknowledged. Killed in
+ * between, it leaves at worst one message in both queues. It ends when what lay there at its start has been moved, so
+ * that what dies again at once is not moved for ever.
+ */
+import type { Logger } from '../logging.ts'
+import { bareOf, parcelAgain } from './fate.ts'
+import { within } from './hold.ts'
+import { answerMs, closeChannel, openChannel, openLink, readBrokerUrl } from './link.ts'
+import { BrokerAway, createPublisher } from './publisher.ts'
+import { topologyOf, type BrokerNames } from './topology.ts'
+
+/** @returns how many were moved. @throws where the broker is away, or one of the two queues is not there. */
+export async function redrive(options: {
+  url: string
+  names: BrokerNames
+  /** At most so many, the oldest first. */
+  limit?: number
+  log: Logger
+}): Promise<number> {
+  const { names, limit = Infinity, log } = options
+  const topology = topologyOf(names)
+  const link = await openLink(readBrokerUrl(options.url), new AbortController().signal)
+  let moved = 0
+  try {
+    const publisher = createPublisher({})
+    await publisher.open(link.model)
+    const opened = await openChannel(link.model)
+    const { channel } = opened
+    const { messageCount } = await within(answerMs, channel.checkQueue(topology.deadQueue))
+    while (moved < Math.min(messageCount, limit)) {
+      const message = await within(answerMs, channel.get(topology.deadQueue))
+      if (message === false) break
+      const parcel = parcelAgain(message, topology)
+      const fate = await publisher.publish(parcel).catch((error: unknown) => {
+        if (error instanceof BrokerAway) throw error
+        return publisher.publish(bareOf(parcel))
+      })
+      if (fate === 'unroutable') throw new Error(`there is no queue ${topology.queue}`)
+      channel.ack(message)
+      moved++
+    }
+    // Its goodbye is answered behind the last acknowledgement.
+    await closeChannel(opened)
+    return moved
+  } finally {
+    await link.close()
+    log.info(
+      { event: 'dead_letters_redriven', queue: topology.queue, moved },
+      'dead letters are in their queue again',
+    )
+  }
+}
