@@ -21,7 +21,16 @@ export function createDeliveryHandler(
     if ('why' in parsed) return { kind: 'dead', reason: `${parsed.why}: ${parsed.path} ${parsed.message}` }
     try {
       const { kind } = await receive(parsed.event)
-      return kind === 'foreign' ? { kind: 'dead', reason: 'foreign_assessment' } : { kind: 'done' }
+      switch (kind) {
+        case 'received':
+          return { kind: 'done' }
+        case 'foreign':
+          return { kind: 'dead', reason: 'foreign_assessment' }
+        case 'reused':
+          return { kind: 'dead', reason: 'event_id_reused' }
+        default:
+          return kind satisfies never
+      }
     } catch (error) {
       if (isAway(error)) return { kind: 'away' }
       throw error

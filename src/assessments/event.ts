@@ -15,7 +15,7 @@ export const eventTypes = [
 export type EventType = (typeof eventTypes)[number]
 
 export interface AssessmentEvent {
-  /** The teller's; where it gives none, one made of type, assessment and version. */
+  /** The teller's; where it gives none, one made of type, user, assessment and version. */
   id: string
   type: EventType
   userId: string
@@ -32,11 +32,12 @@ export type ParsedEvent =
   /** `why` is a code; `path` and `message` never quote a value. */
   | { why: 'unknown_type' | 'invalid_event'; path: string; message: string }
 
-/** Other words for the same. */
-const aliases: Readonly<Record<string, EventType>> = {
-  assessment_complete: 'analysis_complete',
-  assessment_started: 'analysis_started',
-}
+/** With other words for the same. */
+const types: ReadonlyMap<string, EventType> = new Map([
+  ...eventTypes.map((type): [string, EventType] => [type, type]),
+  ['assessment_complete', 'analysis_complete'],
+  ['assessment_started', 'analysis_started'],
+])
 
 const idCharsMax = 128
 
@@ -94,7 +95,7 @@ export function parseEvent(value: unknown): ParsedEvent {
     return invalid(issue?.path.join('.') ?? '', issue?.message ?? 'is no event')
   }
   const { event_id, user_id, assessment_id, occurred_at = null, version: told = null, ...rest } = read.data
-  const type = aliases[rest.type] ?? eventTypes.find((known) => known === rest.type)
+  const type = types.get(rest.type)
   if (type === undefined)
     return { why: 'unknown_type', path: 'type', message: `must be one of ${eventTypes.join(', ')}` }
   let results: AssessmentResults | null = null
@@ -105,7 +106,8 @@ export function parseEvent(value: unknown): ParsedEvent {
     if ((results.assessment_id ?? assessment_id) !== assessment_id)
       return invalid('results.assessment_id', 'is not the assessment of the event')
   }
-  const id = event_id ?? JSON.stringify([type, assessment_id, told])
+  // With its user: what is told of an assessment under another's name is not the same once more.
+  const id = event_id ?? JSON.stringify([type, user_id, assessment_id, told])
   return {
     event: {
       id,

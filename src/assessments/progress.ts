@@ -41,7 +41,7 @@ export function moves(
     // The same once more, and this time with what it is about.
     return newer || (!known.hasResults && event.results !== null && !isNewer(event, known))
   }
-  if (stage === 'complete') return !isOlderVersion(known, event)
+  if (stage === 'complete') return true
   if (known.stage === 'failed' || stage === 'failed') return newer
   return rank[stage] > rank[known.stage]
 }
@@ -56,8 +56,6 @@ function isNewer(known: Told, event: Told): boolean {
   const order = compareVersions(event, known)
   return order === 0 ? event.occurredAt > known.occurredAt : order > 0
 }
-
-const isOlderVersion = (known: Told, event: Told) => compareVersions(event, known) < 0
 
 function compareVersions(one: Told, other: Told): number {
   if (one.version === null || other.version === null) return 0

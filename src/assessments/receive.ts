@@ -20,6 +20,8 @@ export type Received =
   | { kind: 'received'; duplicate: boolean }
   /** The assessment is another user's. */
   | { kind: 'foreign' }
+  /** Another event had this id. */
+  | { kind: 'reused' }
 
 /** @throws AppError database_unavailable, and what else a database says. */
 export type Receive = (event: AssessmentEvent) => Promise<Received>
@@ -41,11 +43,14 @@ export function createReceive(deps: ReceiveDeps): Receive {
     const event = { ...told, occurredAt: told.occurredAt ?? now().toISOString() }
     const { userId, assessmentId, results } = event
     if ((results?.user_id ?? userId) !== userId) return { kind: 'foreign' }
+    const fingerprint = JSON.stringify([event.type, userId, assessmentId])
     const after: (() => void)[] = []
     try {
       const duplicate = await transactions.asSystem('receive an event', async (tx) => {
         after.length = 0
-        if (isKnown(await claim(tx, eventSource, [{ key: event.id, fingerprint: event.type }]))) return true
+        const known = (await claim(tx, eventSource, [{ key: event.id, fingerprint }])).get(event.id)
+        if (known !== undefined && known.fingerprint !== fingerprint) return undefined
+        if (known !== undefined) return true
         if (event.type === 'analysis_complete') {
           await enqueue(tx, onboardJob({ userId, assessmentId, eventId: event.id, tier: null }))
           after.push(() => jobs.wake())
@@ -62,14 +67,12 @@ export function createReceive(deps: ReceiveDeps): Receive {
         return false
       })
       for (const tell of after) tell()
-      return { kind: 'received', duplicate }
+      return duplicate === undefined ? { kind: 'reused' } : { kind: 'received', duplicate }
     } catch (error) {
       if (error instanceof Foreign) return { kind: 'foreign' }
       throw error
     }
   }
 }
-
-const isKnown = (known: ReadonlyMap<string, unknown>) => known.size > 0
 
 class Foreign extends Error {}

@@ -7,11 +7,21 @@
  * refused is told by its place, never by its value. Nothing here calls itself without a bound.
  */
 import { z } from 'zod'
+import {
+  isObject,
+  neverKeys,
+  oceanLetters,
+  readDate,
+  readId,
+  readOcean,
+  readRiasec,
+  readStrengths,
+  riasecLetters,
+  sections,
+  take,
+} from './spellings.ts'
 
-export const riasecLetters = ['R', 'I', 'A', 'S', 'E', 'C'] as const
-export type RiasecLetter = (typeof riasecLetters)[number]
-export const oceanLetters = ['O', 'C', 'E', 'A', 'N'] as const
-export type OceanLetter = (typeof oceanLetters)[number]
+export { oceanLetters, resultKeys, riasecLetters, type OceanLetter, type RiasecLetter } from './spellings.ts'
 
 /** Levels of lists and objects in a persona's details: a report has five or six. */
 const depthMax = 16
@@ -81,34 +91,8 @@ function placeOf(path: readonly PropertyKey[]): string {
   return path.map((part) => (/^\w{1,40}$/.test(String(part)) ? String(part) : '…')).join('.')
 }
 
-/** What is said under several names, the first one that is there. */
-const spellings = {
-  riasec: ['riasec'],
-  ocean: ['ocean'],
-  via_is: ['via_is', 'viaIs', 'via'],
-  persona_profile: ['persona_profile', 'personaProfile'],
-  assessment_id: ['assessment_id', 'assessmentId'],
-  user_id: ['user_id', 'userId'],
-  assessment_date: ['assessment_date', 'assessmentDate'],
-  career_recommendations: ['career_recommendations', 'careerRecommendations'],
-} as const
-
-const sections = [...spellings.riasec, ...spellings.ocean, ...spellings.via_is, ...spellings.persona_profile]
-
-/** The keys that `parseResults` reads: whoever prints results knows by them what is left. */
-export const resultKeys: ReadonlySet<string> = new Set(Object.values(spellings).flat())
-
 const mayBeResults = (value: unknown): value is Record<string, unknown> =>
   isObject(value) && sections.some((key) => Object.hasOwn(value, key) && value[key] != null)
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
-
-/** Of the first spelling that says something, else null. */
-function take(from: Record<string, unknown>, key: keyof typeof spellings): unknown {
-  for (const name of spellings[key]) if (Object.hasOwn(from, name)) return from[name] ?? null
-  return null
-}
 
 /** Into our own spelling; what is no score, id or date yet is left to the schema behind. */
 function read(value: unknown, context: z.RefinementCtx): unknown {
@@ -130,9 +114,9 @@ function read(value: unknown, context: z.RefinementCtx): unknown {
     assessment_id: readId(take(from, 'assessment_id')),
     user_id: readId(take(from, 'user_id')),
     assessment_date: readDate(take(from, 'assessment_date')),
-    riasec: readScores(take(from, 'riasec'), (name) => riasecByName.get(name)),
-    ocean: readScores(take(from, 'ocean'), (name) => oceanByName.get(name)),
-    via_is: readScores(take(from, 'via_is'), (name, raw) => (/^[a-z_]+$/.test(name) ? name : raw)),
+    riasec: readRiasec(take(from, 'riasec')),
+    ocean: readOcean(take(from, 'ocean')),
+    via_is: readStrengths(take(from, 'via_is')),
     persona_profile: persona.profile,
   }
 }
@@ -179,78 +163,6 @@ function flawOf(root: unknown): string | undefined {
   }
   return undefined
 }
-
-const readId = (value: unknown): unknown => {
-  if (typeof value === 'string') return value.toWellFormed().trim()
-  return Number.isSafeInteger(value) ? String(value) : value
-}
-
-/** Times without a zone are taken for UTC; a day is its beginning. */
-function readDate(value: unknown): unknown {
-  if (typeof value !== 'string') return value
-  const [, day, time = '00:00', zone = 'Z'] =
-    /^([12]\d{3}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?) ?([Zz]|[+-]\d\d(?::?\d\d)?)?)?$/.exec(
-      value.trim(),
-    ) ?? []
-  if (day === undefined) return value
-  const offset = zone
-    .toUpperCase()
-    .replace(/^([+-]\d\d):?(\d\d)?$/, (_, hours, minutes = '00') => `${hours}:${minutes}`)
-  const at = new Date(`${day}T${time}${offset}`)
-  return Number.isNaN(at.getTime()) ? value : at.toISOString()
-}
-
-const riasecByName = byName(riasecLetters, {
-  R: ['realistic'],
-  I: ['investigative'],
-  A: ['artistic'],
-  S: ['social'],
-  E: ['enterprising'],
-  C: ['conventional'],
-})
-const oceanByName = byName(oceanLetters, {
-  O: ['openness', 'openness_to_experience'],
-  C: ['conscientiousness'],
-  E: ['extraversion', 'extroversion'],
-  A: ['agreeableness'],
-  N: ['neuroticism'],
-})
-
-function byName<Letter extends string>(
-  letters: readonly Letter[],
-  names: Record<Letter, readonly string[]>,
-): Map<string, Letter> {
-  return new Map(
-    letters.flatMap((letter) =>
-      [letter.toLowerCase(), ...names[letter]].map((name): [string, Letter] => [name, letter]),
-    ),
-  )
-}
-
-/** They reach what every object inherits, in whoever copies them carelessly. */
-const neverKeys: ReadonlySet<string> = new Set(['__proto__', 'constructor', 'prototype'])
-
-/** @param keyOf of a name in small letters with `_`; undefined: not a score that we know. */
-function readScores(
-  section: unknown,
-  keyOf: (name: string, raw: string) => string | undefined,
-): Record<string, unknown> {
-  const scores = new Map<string, unknown>()
-  for (const [raw, value] of Object.entries(isObject(section) ? section : {})) {
-    const name = raw.toWellFormed().trim()
-    const key = neverKeys.has(name) ? undefined : keyOf(spelledPlainly(name), name)
-    if (key !== undefined && !neverKeys.has(key) && !scores.has(key)) scores.set(key, value)
-  }
-  return Object.fromEntries(scores)
-}
-
-/** `loveOfLearning`, `Love of Learning` and `love-of-learning` are one name. */
-const spelledPlainly = (name: string): string =>
-  name
-    .replace(/([a-z])([A-Z])/g, '$1_$2')
-    .replaceAll('&', ' and ')
-    .replace(/[\s_-]+/g, '_')
-    .toLowerCase()
 
 type Persona = AssessmentResults['persona_profile']
 

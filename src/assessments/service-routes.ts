@@ -42,6 +42,8 @@ export async function eventRoutes(
       const received = await receive(parsed.event)
       if (received.kind === 'foreign')
         throw new AppError('assessment_not_found', { detail: 'This assessment is not one of this user.' })
+      if (received.kind === 'reused')
+        throw new AppError('idempotency_key_reused', { detail: 'Another event had this event_id.' })
       const { duplicate } = received
       return reply.code(duplicate ? 200 : 202).send({ accepted: true, event_id: parsed.event.id, duplicate })
     },

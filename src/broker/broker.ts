@@ -125,8 +125,8 @@ export function createBroker(options: BrokerOptions): Broker {
     } catch (thrown) {
       error = thrown
     }
+    // A connection that breaks ends its channels first, and it alone is told of then.
     await turn()
-    // Where the connection broke, that is what is told.
     if (!over.aborted) tellAway(error)
   }
 

@@ -152,16 +152,16 @@ export function createConsumer(
       taking()
       const why = stopped ? 'stopped' : await over
       intake.taking = false
-      if (why instanceof Error) return why
+      if (!intake.live) return why
       channel.cancel(consumerTag).catch(() => undefined)
       await drained(ended)
       return why
     } finally {
       intake.taking = false
+      intake.live = false
       intake.waiting.length = 0
       current = undefined
       await closeChannel(opened)
-      intake.live = false
     }
   }
 

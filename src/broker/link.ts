@@ -108,7 +108,6 @@ function watched<C extends Channel>(channel: C): Opened<C> {
   const { promise: lost, resolve } = Promise.withResolvers<Error>()
   let first: Error | undefined
   channel.on('error', (error) => (first ??= error))
-  // A connection that breaks ends its channels first: by then whoever waits for both knows of the connection.
-  channel.once('close', () => setImmediate(resolve, first ?? new Error('the channel was closed')))
+  channel.once('close', () => resolve(first ?? new Error('the channel was closed')))
   return { channel, lost }
 }

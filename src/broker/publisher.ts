@@ -54,7 +54,7 @@ interface Flight {
 }
 
 /** A broker that is well confirms within milliseconds; one that flushes a full disk, within seconds. */
-export const confirmDefaultMs = 10_000
+const confirmDefaultMs = 10_000
 /**
  * Published and not confirmed yet. A broker that blocks us reads nothing, so that what we publish stays in our memory:
  * also what its publisher waits for no more counts until it is confirmed or its channel is gone.

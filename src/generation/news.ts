@@ -2,7 +2,7 @@
  * Door of generation, for the inbox: the news that an answer's end is, as jobs of the transaction that settles it.
  *
  * Its user is told a little later, unless somebody has watched it to its end by then (watched.ts takes the news back,
- * on whichever instance); a stop is no news to who asked for it. Other members of the conversation are told of a
+ * on whichever instance); a stop is no news to who asked for it, and what the assistant begins with answers nobody. Other members of the conversation are told of a
  * complete one.
  */
 import { v7 as uuidv7 } from 'uuid'
@@ -38,11 +38,12 @@ export async function leaveNews(
   const added = await tx.execute(sql`
     insert into chat.jobs (id, kind, key, user_id, payload, run_at)
     select j.id, j.kind, j.key, ${userId}, j.payload, now() + j.after_ms * interval '1 ms'
-    from chat.conversations c cross join (values
+    from chat.conversations c join chat.messages m on m.conversation_id = c.id and m.id = ${messageId} cross join (values
       (${uuidv7()}::uuid, ${unwatchedKind}, ${generationId}, '{}'::jsonb, ${unwatchedAfterMs}::float8, true),
       (${uuidv7()}::uuid, ${kind}, ${key}, ${JSON.stringify(payload)}::jsonb, 0, false)
     ) as j (id, kind, key, payload, after_ms, always)
-    where c.id = ${conversationId} and c.status <> 'deleted' and (j.always or (c.shared and ${outcome === 'complete'}))
+    where c.id = ${conversationId} and c.status <> 'deleted'
+      and ((j.always and m.parent_message_id is not null) or (not j.always and c.shared and ${outcome === 'complete'}))
     on conflict do nothing returning 1`)
   return added.length > 1
 }

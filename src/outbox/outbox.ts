@@ -58,7 +58,7 @@ export interface Outbox {
   appendMessage(tx: Tx, message: { conversationId: string; messageId: string }): Promise<void>
   /** Back to the broker, where the redrive command finds it. As the system. */
   deadLetter(tx: Tx, letter: DeadLetter): Promise<void>
-  /** What was appended is committed. @param kind of it; undefined: any. */
+  /** What was appended is committed. @param kind of it; undefined: of every kind. */
   wake(kind?: OutEvent['routingKey']): void
 }
 

@@ -21,7 +21,7 @@ import { sinkNames, type Sink, type SinkName } from './sink.ts'
 export type { EventToSend, Sink, SinkName, SendOutcome } from './sink.ts'
 
 export interface Relay {
-  /** Something was committed, or a sink is back. Any number of them are one look. @param sink whose; undefined: any. */
+  /** Something was committed, or a sink is back. Any number of them are one look. @param sink whose; undefined: of every kind. */
   wake(sink?: SinkName): void
   /** Within two seconds. What was not confirmed by then is sent again by somebody. */
   close(): Promise<void>

@@ -71,6 +71,15 @@ describe('spellings', () => {
     expect(resultsOf({ riasec: { R: 1 }, assessment_date: date }).assessment_date).toBe(utc)
   })
 
+  it('looks for another spelling where the first one says nothing', () => {
+    expect(
+      resultsOf({ via_is: null, viaIs: { zest: 1 }, persona_profile: null, personaProfile: 's' }),
+    ).toMatchObject({
+      via_is: { zest: 1 },
+      persona_profile: { summary: 's' },
+    })
+  })
+
   it('takes numbers for ids, and the first one of a score that is told twice', () => {
     expect(resultsOf({ riasec: { R: 1, realistic: 2 }, assessment_id: 7, userId: 8 })).toMatchObject({
       assessment_id: '7',
@@ -135,6 +144,7 @@ describe('what is wrong', () => {
     ['user_id', { riasec: { R: 1 }, user_id: secret.repeat(50) }],
     ['assessment_date', { riasec: { R: 1 }, assessment_date: secret }],
     ['assessment_date', { riasec: { R: 1 }, assessment_date: '2026-13-01' }],
+    ['assessment_date', { riasec: { R: 1 }, assessment_date: '2026-02-30' }],
     ['assessment_date', { riasec: { R: 1 }, assessment_date: 1_700_000_000_000 }],
     ['The results', { riasec: { R: Infinity } }],
     ['The results', { riasec: { R: NaN } }],

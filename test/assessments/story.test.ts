@@ -63,7 +63,9 @@ describe('an analysis that is complete', () => {
     await untilReady(ann)
     const [asked] = service.upstream.requests
     const system = JSON.stringify(asked?.body)
-    expect(system).toContain('RIASEC (I: 92, R: 85, A: 78), Big Five (O: 88, E: 82, C: 75), Top strengths (creativity, ')
+    expect(system).toContain(
+      'RIASEC (I: 92, R: 85, A: 78), Big Five (O: 88, E: 82, C: 75), Top strengths (creativity, ',
+    )
   })
 })
 
