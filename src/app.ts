@@ -201,7 +201,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
     })
     if (stopping.signal.aborted) return
     if (resolved.exclusive) {
-      const orphans = await reap(db, 0, log, tellDevices)
+      const orphans = await reap(db, 0, log, tellDevices, machines.neighbours.outbox)
       if (orphans > 0)
         log.warn({ event: 'orphans_settled', count: orphans }, 'answers cut off by a crash were settled')
     }

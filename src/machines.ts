@@ -246,6 +246,7 @@ export function createMachines(config: Config, resolved: Resolved, log: Logger) 
     generationsRunning: () => engine.running(),
     sockets: () => realtime.sockets.count(),
     journalLagMs: () => journal.lagMs(),
+    neighbours: () => neighbours,
   })
   const resume = {
     transactions: db,

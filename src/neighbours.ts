@@ -40,7 +40,7 @@ export function createNeighbours(config: Config, db: Database, log: Logger) {
       : createRelay({ transactions: db, log, ready: () => db.state() === 'ready', sinks })
   const outbox = createOutbox({
     sinks: { exchange: broker !== undefined, bridge: bridge !== undefined },
-    wake: () => relay?.wake(),
+    wake: (sink) => relay?.wake(sink),
   })
   const archive =
     ARCHIVE_SERVICE_URL === undefined

@@ -10,7 +10,7 @@ import { bareOf, parcelAgain } from './fate.ts'
 import { within } from './hold.ts'
 import { answerMs, closeChannel, openChannel, openLink, readBrokerUrl } from './link.ts'
 import { BrokerAway, createPublisher } from './publisher.ts'
-import { topologyOf, type BrokerNames } from './topology.ts'
+import { assertTopology, topologyOf, type BrokerNames } from './topology.ts'
 
 /** @returns how many were moved. @throws where the broker is away, or one of the two queues is not there. */
 export async function redrive(options: {
@@ -25,6 +25,8 @@ export async function redrive(options: {
   const link = await openLink(readBrokerUrl(options.url), new AbortController().signal)
   let moved = 0
   try {
+    // Where nobody has been yet there are no dead letters, and no queue that one could ask.
+    await assertTopology(link.model, topology)
     const publisher = createPublisher({})
     await publisher.open(link.model)
     const opened = await openChannel(link.model)

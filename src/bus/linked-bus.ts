@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from '../logging.ts'
 import { createAssembly } from './assembly.ts'
 import { messageBytesMax, type Bus } from './bus.ts'
-import { createOutbox } from './outbox.ts'
+import { createWaiting } from './waiting.ts'
 import { createPacker, entryOf, readBody, readPacket } from './packets.ts'
 
 export interface Link {
@@ -56,7 +56,7 @@ const sendBytesMax = 256 * 1024
 export function createLinkedBus(options: LinkedBusOptions): Bus {
   const { open, packetBytesMax, instanceId, log, random = Math.random, pingMs = 5_000 } = options
   const pack = createPacker(instanceId, packetBytesMax)
-  const outbox = createOutbox()
+  const outbox = createWaiting()
   const assembly = createAssembly()
   const listeners = new Map<string, Set<(message: unknown, instance: string) => void>>()
   const gapHandlers = new Set<() => void>()

@@ -5,7 +5,7 @@
  * [topic, message]; one that is longer than a packet is cut into `count` parts, which are sent one behind the other.
  */
 import { messageBytesMax } from './bus.ts'
-import type { Entry } from './outbox.ts'
+import type { Entry } from './waiting.ts'
 
 export interface Packet {
   instance: string

@@ -9,8 +9,9 @@ import type { Database } from '../db/database.ts'
 import type { Logger } from '../logging.ts'
 import { createCounters, type Counters } from './counters.ts'
 import { gaugesOf } from './gauge.ts'
+import { watchNeighbours, type Neighbours } from './neighbours.ts'
 import { watchProcess } from './process.ts'
-import { countForMetrics } from './queries.ts'
+import { countForMetrics, type Counts } from './queries.ts'
 import type { Recorder } from './recorder.ts'
 import { createSample } from './sample.ts'
 
@@ -30,6 +31,7 @@ export interface Sources {
   viewers: () => number
   sockets: () => number
   journalLagMs: () => number
+  neighbours: () => Neighbours
 }
 
 /** Between two counts in the database, ms. */
@@ -83,8 +85,9 @@ export function createMetrics(options: {
     return lagMs === undefined ? undefined : lagMs / 1000
   })
 
-  const latest = (name: 'conversationsActive' | 'jobsQueued' | 'jobsDead' | 'userTokensHourMax') => () =>
-    db.state() === 'ready' ? counts.latest()?.[name] : undefined
+  watchNeighbours(registry, () => sources.neighbours?.() ?? {})
+
+  const latest = (name: keyof Counts) => () => (db.state() === 'ready' ? counts.latest()?.[name] : undefined)
   gauge(
     'conversations_active_total',
     'Conversations with status active, of all users: the same on every instance. Counted once a minute.',
@@ -97,13 +100,18 @@ export function createMetrics(options: {
   )
   gauge(
     'rivulet_jobs_queued',
-    'Jobs that are due: the same on every instance. Counted once a minute.',
+    'Jobs that are due and that nobody is at: the same on every instance. Counted once a minute.',
     latest('jobsQueued'),
   )
   gauge(
     'rivulet_jobs_dead',
     'Jobs on the dead list, expected ones too: the same on every instance. Counted once a minute.',
     latest('jobsDead'),
+  )
+  gauge(
+    'rivulet_outbox_pending',
+    'Events for other services that are not sent yet: the same on every instance. Counted once a minute.',
+    latest('outboxPending'),
   )
 
   gauge(

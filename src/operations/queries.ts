@@ -7,6 +7,7 @@ export interface Counts {
   conversationsActive: number
   jobsQueued: number
   jobsDead: number
+  outboxPending: number
   /** The most that one user used within the last hour. */
   userTokensHourMax: number
 }
@@ -25,10 +26,12 @@ export async function countForMetrics(tx: Tx, nowMs = Date.now()): Promise<Count
   const [, [row]] = await tx.commit(() =>
     Promise.all([
       tx.execute(sql`select set_config('statement_timeout', ${String(statementMs)}, true)`),
-      tx.execute<{ active: string; queued: string; dead: string; tokens: string }>(sql`
+      tx.execute<{ active: string; queued: string; dead: string; outbox: string; tokens: string }>(sql`
         select (select count(*) from chat.conversations where status = 'active') as active,
-          (select count(*) from chat.jobs where status = 'queued' and run_at <= now()) as queued,
+          (select count(*) from chat.jobs where status = 'queued' and run_at <= now()
+            and (leased_until is null or leased_until <= now())) as queued,
           (select count(*) from chat.jobs where status = 'dead') as dead,
+          (select count(*) from chat.outbox) as outbox,
           (select coalesce(max(tokens), 0) from (
             select sum(total_tokens) as tokens from chat.usage_tracking
             where id >= ${since}::uuid and created_at > now() - interval '1 h' group by user_id) as users) as tokens`),
@@ -39,6 +42,7 @@ export async function countForMetrics(tx: Tx, nowMs = Date.now()): Promise<Count
     conversationsActive: Number(row.active),
     jobsQueued: Number(row.queued),
     jobsDead: Number(row.dead),
+    outboxPending: Number(row.outbox),
     userTokensHourMax: Number(row.tokens),
   }
 }

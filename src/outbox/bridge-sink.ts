@@ -17,8 +17,8 @@ const timeoutDefaultMs = 5_000
 const atOnceMax = 8
 /** What is read of an answer, so that its connection can be used again; a longer one costs that connection. */
 const bodyBytesMax = 64 * 1024
-/** Not now, rather than never: too slow, too early, too many. */
-const patience: ReadonlySet<number> = new Set([408, 425, 429])
+/** Not now, rather than never: too slow, too early, too many; and a wrong key, which somebody will set right. */
+const patience: ReadonlySet<number> = new Set([401, 403, 408, 425, 429])
 
 export function createBridgeSink(options: {
   /** Origin, and a path perhaps. */

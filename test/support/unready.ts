@@ -55,9 +55,7 @@ export async function startUnready(
     failure: () => failure,
     async askEveryRoute() {
       const routes = await routesOf(ann)
-      return Promise.all(
-        routes.map((route) => ask(route.path.startsWith('/api/chat/internal/') ? service : ann, route)),
-      )
+      return Promise.all(routes.map((route) => ask(forServices.test(route.path) ? service : ann, route)))
     },
     async close() {
       await app.close(0)
@@ -74,6 +72,9 @@ const bodies: Record<string, unknown> = {
   'PUT /api/chat/conversations/{id}': { title: 'A title' },
   'PATCH /api/chat/conversations/{id}': { title: 'A title' },
   'POST /api/chat/conversations/{id}/fork': { message_id: someId },
+  'POST /api/chat/conversations/{id}/context/assessment': { assessment_id: 'a1' },
+  'POST /api/chat/conversations/auto-initialize': { user_id: 'ann', assessment_id: 'a1' },
+  'POST /api/chat/internal/events': { type: 'analysis_started', user_id: 'ann', assessment_id: 'a1' },
   'POST /api/chat/conversations/{id}/messages': { content: 'Hello?' },
   'POST /api/chat/ticket': { for: `message:${someId}` },
   'POST /api/chat/notifications/read': { ids: [someId] },
@@ -90,6 +91,8 @@ const bodies: Record<string, unknown> = {
   'POST /api/chat/internal/webhooks': { url: 'https://hook.example/' },
   'PUT /api/chat/internal/contacts/{user_id}': { email: 'ann@example.com' },
 }
+
+const forServices = /\/internal\/|\/auto-initialize$|\/assessment-ready\//
 
 /** These answer all the same. */
 const withoutDatabase = /\/health|\/internal\/realtime\/|\/(models|ws|templates|push-key)$/

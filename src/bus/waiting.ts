@@ -9,7 +9,7 @@ export interface Entry {
   bytes: number
 }
 
-export interface Outbox {
+export interface Waiting {
   /** @returns how many had to go for it. */
   add(entry: Entry, key?: string): number
   /** The oldest: as many as fit, and one at least. */
@@ -22,7 +22,7 @@ const entriesMax = 10_000
 /** The same in bytes: what an instance pays for a server that does not come back. */
 const bytesMax = 4 * 1024 * 1024
 
-export function createOutbox(): Outbox {
+export function createWaiting(): Waiting {
   /** By their key, or by themselves; a Map keeps the order in which they came. */
   const waiting = new Map<string | Entry, Entry>()
   let bytes = 0
