@@ -78,7 +78,7 @@ export async function makeAssessment(
   return { assessment, isNew: false }
 }
 
-/** Results of an older version are none of this one. */
+/** Results and suggestions of an older version are none of this one. */
 export async function moveAssessment(
   tx: Tx,
   { assessmentId, type, version, occurredAt, results }: AssessmentEvent & { occurredAt: string },
@@ -86,7 +86,8 @@ export async function moveAssessment(
   await tx.execute(sql`
     update chat.assessments set stage = ${stageOf[type]}, version = ${version}::numeric,
       occurred_at = ${occurredAt}::timestamptz, updated_at = now(),
-      results = case when ${stageOf[type]} = 'complete' then ${results && JSON.stringify(results)}::jsonb else results end
+      results = case when ${stageOf[type]} = 'complete' then ${results && JSON.stringify(results)}::jsonb else results end,
+      suggestions = null
     where assessment_id = ${assessmentId}`)
 }
 

@@ -81,10 +81,15 @@ describe('exactly one effect', () => {
     await tell(service.teller, scored(2, 22))
     await untilReady(service.ann)
     await tell(service.teller, scored(1, 11))
-    expect((await adviserOf(service.ann)).conversation.context_data).toMatchObject({ riasec: { R: 22 } })
-    await tell(service.teller, scored(3, 33))
+    const before = await adviserOf(service.ann)
+    expect(before.conversation.context_data).toMatchObject({ riasec: { R: 22 } })
+    const suggestions = async () =>
+      (await service.ann.get(`/api/chat/conversations/${before.conversation.id}/suggestions`)).body
+    const suggested = await suggestions()
+    await tell(service.teller, { ...scored(3, 33), results: { ...results, riasec: { S: 33 } } })
+    expect(await suggestions()).not.toEqual(suggested)
     const { conversation, messages } = await adviserOf(service.ann)
-    expect(conversation.context_data).toMatchObject({ riasec: { R: 33 } })
+    expect(conversation.context_data).toMatchObject({ riasec: { S: 33 } })
     expect(messages).toHaveLength(1)
     expect(await inboxOf(service.ann)).toMatchObject([{ progress: 100 }])
   })

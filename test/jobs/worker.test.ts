@@ -142,6 +142,25 @@ describe('an outcome', () => {
     expect(events('job_refused')).toHaveLength(1)
   })
 
+  it('later: it is due again after what it asked for, as untried as before', async () => {
+    let looked = 0
+    bench.worker({
+      k: handler(
+        () =>
+          Promise.resolve(++looked < 6 ? { kind: 'later', afterMs: 5 } : { kind: 'later', afterMs: 60_000 }),
+        {
+          attemptsMax: 2,
+        },
+      ),
+    })
+    await bench.add({ key: 'one' })
+    await eventually(() => looked).toBe(6)
+    await eventually(async () => (await bench.rows()).map(({ leased }) => leased)).toEqual([false])
+    const [row] = await bench.rows()
+    expect(row).toMatchObject({ status: 'queued', attempts: 0, last_error: null })
+    expect(row?.due_ms).toBeGreaterThan(30_000)
+  })
+
   it('retry: it is due again after the back-off, and says why', async () => {
     const backoff = { firstMs: 100_000, maxMs: 150_000 }
     bench.worker(
