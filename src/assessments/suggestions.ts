@@ -22,6 +22,7 @@ export interface SuggestOptions {
 }
 
 /** Six to eight are promised; more is a wall of buttons. */
+const suggestionsMin = 6
 const suggestionsMax = 8
 /** UTF-16 units: two lines on a phone. */
 const questionCharsMax = 160
@@ -38,8 +39,27 @@ export function suggest({ results, language, asked = [], contextType }: SuggestO
     const spoken = languageOf([question])
     return spoken === undefined || spoken === language
   })
-  return distinct([...distinct(sensible).slice(0, askedMax), ...made]).slice(0, suggestionsMax)
+  const first = distinct(sensible).slice(0, askedMax)
+  const fresh = distinct([
+    ...first,
+    ...made.filter((question) => !first.some((other) => isMuchTheSame(other, question))),
+  ])
+  const count = Math.min(Math.max(fresh.length, suggestionsMin), suggestionsMax)
+  return distinct([...fresh, ...made]).slice(0, count)
 }
+
+/** Most of the words that carry the shorter one are in the other, too. */
+function isMuchTheSame(one: string, other: string): boolean {
+  const [fewer, more] = [stemsOf(one), stemsOf(other)].toSorted((a, b) => a.size - b.size)
+  if (fewer === undefined || more === undefined || fewer.size < 2) return false
+  return fewer.intersection(more).size / fewer.size >= sameShare
+}
+
+const sameShare = 0.75
+
+/** Roughly: short words say little, and endings nothing. */
+const stemsOf = (question: string): Set<string> =>
+  new Set((question.toLowerCase().match(/\p{L}{4,}/gu) ?? []).map((word) => word.slice(0, 6)))
 
 /** The first five say what every list must: three of a model's may come before them. */
 function fromResults(

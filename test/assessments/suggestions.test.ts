@@ -199,6 +199,15 @@ describe('a model’s questions', () => {
     expectSound(questions, 'en')
   })
 
+  it('leave out those of ours that are much the same', () => {
+    const [ours = ''] = suggested(typical)
+    const theirs = ours.replace(/\?$/, ' these days?').replace('What careers', 'Which careers')
+    const questions = suggested(typical, { asked: [theirs] })
+    expect(questions[0]).toBe(theirs)
+    expect(questions).not.toContain(ours)
+    expectSound(questions, 'en')
+  })
+
   it.each([
     ['empty', ''],
     ['no question', 'I like this.'],
