@@ -51,7 +51,11 @@ export function createByHand(deps: ByHandDeps): ByHand {
     assessmentId: string,
     signal: AbortSignal,
   ): Promise<AssessmentResults> {
-    const answer = await onboarding.findResults(userId, assessmentId, signal)
+    const answer = await onboarding.findResults(userId, assessmentId, signal).catch((error: unknown) => {
+      // Nobody waits any more.
+      if (signal.aborted) throw new AppError('archive_unavailable', { retryAfter: 5, cause: error })
+      throw error
+    })
     switch (answer.kind) {
       case 'found':
         return answer.results

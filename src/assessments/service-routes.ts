@@ -7,6 +7,19 @@ import { parseEvent } from './event.ts'
 import type { Receive } from './receive.ts'
 import { receivedAnswer } from './schemas.ts'
 
+const example = {
+  event_id: 'e-4711',
+  type: 'analysis_complete',
+  user_id: 'ann',
+  assessment_id: 'a1',
+  occurred_at: '2026-11-20T10:05:00.000Z',
+  version: 1,
+  results: {
+    riasec: { R: 85, I: 92, A: 78, S: 40, E: 55, C: 30 },
+    ocean: { O: 88, C: 75, E: 82, A: 60, N: 20 },
+  },
+}
+
 export async function eventRoutes(
   instance: FastifyInstance,
   { receive }: { receive: Receive },
@@ -26,7 +39,7 @@ export async function eventRoutes(
           'the background; 200: it was received before.',
         ].join('\n'),
         tags: ['Assessments'],
-        body: z.record(z.string(), z.unknown()),
+        body: z.record(z.string(), z.unknown()).meta({ examples: [example] }),
         response: { 200: receivedAnswer, 202: receivedAnswer },
       },
     },
