@@ -16,6 +16,8 @@ const stopWithinMs = 10_000
 const firstByteMsMax = 50
 const firstTokenMsMax = 100
 const timedRuns = 5
+/** Each of them takes about ten seconds, and more on a slow machine. */
+const demoWithinMs = 60_000
 let passed = 0
 let failed = 0
 
@@ -46,6 +48,20 @@ async function timeOf(curl: string, origin: string): Promise<{ byte: number; tok
     if (text.includes('assistant_chunk')) time.token = Math.min(time.token, now)
   }
   return time
+}
+
+/** To its end: what it told last; else why it did not come to it. */
+async function playDemo(args: string[]): Promise<{ ended: boolean; last: string }> {
+  try {
+    const { stdout } = await promisify(execFile)('npm', ['run', '--silent', 'demo', ...args], {
+      timeout: demoWithinMs,
+      killSignal: 'SIGINT',
+    })
+    const last = stdout.trimEnd().split('\n').at(-1) ?? ''
+    return { ended: last.startsWith('Everything is stopped and removed.'), last }
+  } catch (error) {
+    return { ended: false, last: error instanceof Error ? error.message : String(error) }
+  }
 }
 
 const median = (values: number[]) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Infinity
@@ -121,6 +137,11 @@ try {
     () => true,
   )
   check('SIGTERM ends it, and its database with it', refused && !existsSync(pidFile))
+
+  for (const story of [[], ['--', 'assessment']]) {
+    const { ended: played, last } = await playDemo(story)
+    check(`${['npm run demo', ...story].join(' ')} plays to its end`, played, last)
+  }
 } catch (error) {
   check(error instanceof Error ? error.message : String(error), false)
   if (child.exitCode === null) process.kill(-(child.pid ?? 0), 'SIGKILL')

@@ -2,12 +2,15 @@
 import { EventSourceParserStream } from 'eventsource-parser/stream'
 import { Agent, fetch, type Response } from 'undici'
 import type { LogEvent } from '../generation/events.ts'
+import type { TicketOptions } from './client/ticket.ts'
 
 export interface DemoClient {
   /** @throws Error naming the status and the problem's title. */
   call<T>(method: 'GET' | 'POST', path: string, body?: object): Promise<T>
-  /** Ends with the response; the last event is `complete` or `error`. */
-  stream(path: string, body: object): AsyncIterable<LogEvent>
+  /** Asks, or without a body watches what was asked for. Ends with the response; the last event is `complete` or `error`. */
+  stream(path: string, body?: object): AsyncIterable<LogEvent>
+  /** Over the same connections, and ended by the same signal. */
+  fetch: TicketOptions['fetch']
   /** Closes its connections, the spare one included that undici opens after a request was aborted. */
   close(): Promise<void>
 }
@@ -39,13 +42,16 @@ export function createDemoClient(options: { api: string; token: string; signal: 
       return (await response.json()) as T
     },
     async *stream(path, body) {
-      const response = await send('POST', path, { ...body, stream: true })
+      const response = await (body === undefined
+        ? send('GET', path)
+        : send('POST', path, { ...body, stream: true }))
       if (response.body === null) return
       const events = response.body
         .pipeThrough(new TextDecoderStream())
         .pipeThrough(new EventSourceParserStream())
       for await (const { data } of events) yield JSON.parse(data) as LogEvent
     },
+    fetch: (url, init) => fetch(url, { ...init, signal, dispatcher: agent }),
     close: () => agent.destroy(),
   }
 }
