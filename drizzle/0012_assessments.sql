@@ -5,6 +5,7 @@ CREATE TABLE "chat"."assessments" (
 	"version" numeric,
 	"occurred_at" timestamp (3) with time zone NOT NULL,
 	"results" jsonb,
+	"awaits_results" boolean DEFAULT false NOT NULL,
 	"suggestions" jsonb,
 	"ready_at" timestamp (3) with time zone,
 	"created_at" timestamp (3) with time zone DEFAULT now() NOT NULL,

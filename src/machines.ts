@@ -205,7 +205,6 @@ export function createMachines(config: Config, resolved: Resolved, log: Logger) 
     limits,
     temperature: config.TEMPERATURE,
     pseudonymOf,
-    links,
     tellDevices,
     log,
   })

@@ -1,15 +1,12 @@
 /** Makes the conversation about an assessment, or tells it what is known now: whoever asks for it, in its transaction. */
 import { v7 as uuidv7 } from 'uuid'
-import { changeOf, type TellDevices } from '../conversations/changes.ts'
-import { readConversation } from '../conversations/queries.ts'
+import type { TellDevices } from '../conversations/changes.ts'
 import type { Tx } from '../db/database.ts'
-import type { Links } from '../http/links.ts'
 import { contextOf, titleOf } from './adviser.ts'
 import { makeAdviser } from './queries.ts'
 import type { AssessmentResults } from './results.ts'
 
 export interface AppointDeps {
-  links: Links
   tellDevices: TellDevices
 }
 
@@ -30,13 +27,13 @@ export interface Appointed {
   told: () => void
 }
 
-/** As the system, behind the lock on the assessment. */
+/** As the system, behind the lock on the assessment: whoever makes one for another that was deleted has noted that it is not ready. */
 export async function appoint(
   tx: Tx,
-  { links, tellDevices }: AppointDeps,
+  { tellDevices }: AppointDeps,
   { userId, assessmentId, results, title, trigger }: Appointment,
 ): Promise<Appointed> {
-  const { id, isNew } = await makeAdviser(tx, {
+  const { listed, isNew } = await makeAdviser(tx, {
     id: uuidv7(),
     userId,
     assessmentId,
@@ -45,9 +42,8 @@ export async function appoint(
     contextData: contextOf(assessmentId, results),
     metadata: { trigger_source: trigger },
   })
-  const made = isNew ? await readConversation(tx, id, links) : undefined
   const told = () => {
-    if (made !== undefined) tellDevices(userId, changeOf(made, 'created'))
+    if (isNew) tellDevices(userId, { ...listed, reason: 'created' })
   }
-  return { conversationId: id, isNew, told }
+  return { conversationId: listed.id, isNew, told }
 }

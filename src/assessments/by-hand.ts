@@ -2,14 +2,23 @@
  * The same by hand: where an event was lost, or came too early, its user or a service begins with what is known, or with
  * what the archive knows. A job behind it finishes what a request that dies leaves undone.
  */
-import type { Transactions } from '../db/database.ts'
+import type { Transactions, Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { dismiss, enqueue, type Jobs } from '../jobs/jobs.ts'
 import type { Tier } from '../upstream/chain.ts'
+import { questionsFor } from './adviser.ts'
 import { appoint, type AppointDeps, type Appointed } from './appoint.ts'
 import type { Onboarding } from './onboard.ts'
 import { onboardJob, onboardKind } from './onboard-job.ts'
-import { lockAssessment, makeAssessment, storeResults } from './queries.ts'
+import {
+  isUnfinished,
+  makeAssessment,
+  noteReady,
+  noteUnready,
+  readAssessment,
+  readBeginning,
+  storeResults,
+} from './queries.ts'
 import type { AssessmentResults } from './results.ts'
 
 export interface Wish {
@@ -30,7 +39,7 @@ export interface ByHand {
   /** Makes the conversation where there is none, and sees to it that it gets ready. @throws as `results`. */
   begin(wish: Wish, signal: AbortSignal): Promise<Appointed>
   /** Waits until it is ready, within `signal`. @returns whether it is. */
-  ready(wish: Pick<Wish, 'assessmentId' | 'tier'>, signal: AbortSignal): Promise<boolean>
+  ready(wish: Pick<Wish, 'userId' | 'assessmentId' | 'tier'>, signal: AbortSignal): Promise<boolean>
 }
 
 export interface ByHandDeps extends AppointDeps {
@@ -40,8 +49,8 @@ export interface ByHandDeps extends AppointDeps {
   now: () => Date
 }
 
-/** The job that is left for what a request does itself begins this much later, ms: longer than that takes. */
-const behindMs = 45_000
+/** The job behind a request begins this much later, ms. Both may be at it at once: each step is done once. */
+const behindMs = 2_000
 
 export function createByHand(deps: ByHandDeps): ByHand {
   const { transactions, onboarding, jobs, now } = deps
@@ -56,9 +65,10 @@ export function createByHand(deps: ByHandDeps): ByHand {
       if (signal.aborted) throw new AppError('archive_unavailable', { retryAfter: 5, cause: error })
       throw error
     })
+    if (answer.kind === 'found') return answer.results
+    const older = answer.kind === 'foreign' ? undefined : await readOwnResults(userId, assessmentId)
+    if (older !== undefined) return older
     switch (answer.kind) {
-      case 'found':
-        return answer.results
       case 'missing':
       case 'foreign':
         throw new AppError('assessment_not_found')
@@ -74,6 +84,15 @@ export function createByHand(deps: ByHandDeps): ByHand {
       default:
         return answer satisfies never
     }
+  }
+
+  /** An adviser that is there goes on with what it knows, also while newer results are looked for. */
+  async function readOwnResults(
+    userId: string,
+    assessmentId: string,
+  ): Promise<AssessmentResults | undefined> {
+    const known = await transactions.asCaller({ userId }, (tx) => readAssessment(tx, assessmentId))
+    return known?.results ?? undefined
   }
 
   return {
@@ -94,25 +113,35 @@ export function createByHand(deps: ByHandDeps): ByHand {
         })
         // Somebody else's event was faster than the archive's answer about it.
         if (assessment.userId !== userId) throw new AppError('assessment_not_found')
-        if (isNew || assessment.results === null) await storeResults(tx, assessmentId, found)
+        // What an older version found stays until its job has the newer ones.
         const known = isNew ? found : (assessment.results ?? found)
-        return appoint(tx, deps, { userId, assessmentId, results: known, title, trigger })
+        if (known === found) await storeResults(tx, assessmentId, found)
+        const made = await appoint(tx, deps, { userId, assessmentId, results: known, title, trigger })
+        // Without a welcome it is ready as it is; where one is wanted after all, it is not.
+        if (!welcome && made.isNew) await noteReady(tx, assessmentId, questionsFor(known, undefined))
+        else if (welcome && (await isSilent(tx, made.conversationId))) await noteUnready(tx, assessmentId)
+        return made
       })
       appointed.told()
       if (welcome) jobs.wake(behindMs)
       return appointed
     },
-    async ready({ assessmentId, tier }, signal) {
+    async ready({ userId, assessmentId, tier }, signal) {
       const { kind } = await onboarding.advance(assessmentId, tier, signal)
       if (kind !== 'ready') return false
       await transactions.asSystem('begun by hand', async (tx) => {
         await dismiss(tx, onboardKind, assessmentId)
         // What came meanwhile relied on that job.
-        const assessment = await lockAssessment(tx, assessmentId)
-        if (assessment?.stage === 'complete' && assessment.results === null)
-          await enqueue(tx, onboardJob({ userId: assessment.userId, assessmentId, eventId: null, tier }))
+        if (await isUnfinished(tx, assessmentId))
+          await enqueue(tx, onboardJob({ userId, assessmentId, eventId: null, tier }))
       })
       return true
     },
   }
+}
+
+/** Nobody has said anything in it. */
+async function isSilent(tx: Tx, conversationId: string): Promise<boolean> {
+  const { welcomes, hasSpoken } = await readBeginning(tx, conversationId)
+  return welcomes.length === 0 && !hasSpoken
 }

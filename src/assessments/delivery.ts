@@ -1,5 +1,5 @@
 /** Door of assessments: a message of the queue → an event received, or why it never will be. */
-import { isAway } from '../db/database.ts'
+import { isAway, isHeldUp } from '../db/database.ts'
 import { parseEvent, readJson } from './event.ts'
 import type { Receive } from './receive.ts'
 
@@ -32,7 +32,8 @@ export function createDeliveryHandler(
           return kind satisfies never
       }
     } catch (error) {
-      if (isAway(error)) return { kind: 'away' }
+      // What waits for one lock waits alone: the others need not stop for it.
+      if (isAway(error) && !isHeldUp(error)) return { kind: 'away' }
       throw error
     }
   }

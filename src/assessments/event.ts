@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { userId } from '../http/text.ts'
-import { parseResults, type AssessmentResults } from './results.ts'
+import { parseResults, unwrapResults, type AssessmentResults } from './results.ts'
 
 export const eventTypes = [
   'assessment_submitted',
@@ -47,6 +47,7 @@ export const assessmentId = z
   .min(1)
   .max(idCharsMax)
   .refine((id) => !/\p{Cc}/u.test(id) && id.isWellFormed(), 'must not contain control characters')
+  .refine((id) => id.trim() === id, 'must not begin or end with a blank')
 
 const eventId = z
   .string()
@@ -54,22 +55,25 @@ const eventId = z
   .max(255)
   .refine((id) => !id.includes('\0') && id.isWellFormed(), 'must not contain NUL or half of a surrogate pair')
 
-/** Digits that PostgreSQL's numeric takes, before and behind the point. */
-const version = z
-  .union([z.number().min(0).max(Number.MAX_SAFE_INTEGER).transform(String), z.string().max(64)])
-  // What is no number does not say which of two is newer: their times do.
-  .transform((told) => (/^\d{1,30}(\.\d{1,10})?$/.test(told) ? told : null))
+/** Digits that PostgreSQL's numeric takes, before and behind the point. What is no number does not say which of two is newer: their times do. */
+const version = z.unknown().transform((told) => {
+  const printed = typeof told === 'number' ? String(told) : told
+  return typeof printed === 'string' && /^\d{1,30}(\.\d{1,10})?$/.test(printed) ? printed : null
+})
 
-/** With or without a zone: without one it is UTC, as our own times are. Within what anybody means, and PostgreSQL takes. */
+/** Without a zone it is UTC, as our own times are; small numbers are seconds. Within what anybody means, and PostgreSQL takes. */
 const moment = z
-  .string()
-  .max(64)
-  .transform((told) =>
-    Date.parse(/T.*(Z|[+-]\d\d:?\d\d)$/i.test(told) || !told.includes('T') ? told : `${told}Z`),
-  )
-  .or(z.number())
+  .union([
+    z.string().max(64).transform(parseTime),
+    z.number().transform((told) => (told < 1e11 ? told * 1000 : told)),
+  ])
   .refine((ms) => Number.isFinite(ms) && ms > Date.UTC(1990) && ms < Date.UTC(2200), 'must be a time')
   .transform((ms) => new Date(ms).toISOString())
+
+function parseTime(told: string): number {
+  const [, day, time] = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)$/.exec(told.trim()) ?? []
+  return Date.parse(day === undefined || time === undefined ? told : `${day}T${time}Z`)
+}
 
 const eventSchema = z.object({
   event_id: eventId.nullish(),
@@ -77,7 +81,7 @@ const eventSchema = z.object({
   user_id: userId,
   assessment_id: assessmentId,
   occurred_at: moment.nullish(),
-  version: version.nullish(),
+  version: version.optional(),
   results: z.record(z.string(), z.unknown()).nullish(),
 })
 
@@ -99,7 +103,8 @@ export function parseEvent(value: unknown): ParsedEvent {
   if (type === undefined)
     return { why: 'unknown_type', path: 'type', message: `must be one of ${eventTypes.join(', ')}` }
   let results: AssessmentResults | null = null
-  if (rest.results != null) {
+  // An object without any section that we know, such as where they are kept, is none: then the archive is asked.
+  if (rest.results != null && unwrapResults(rest.results) !== undefined) {
     const parsed = parseResults(rest.results)
     if ('problem' in parsed) return invalid('results', parsed.problem)
     results = parsed.results

@@ -7,7 +7,7 @@ import type { Outbox } from '../outbox/outbox.ts'
 import { progressOf } from './inbox-row.ts'
 import type { Onboarded, Onboarding } from './onboard.ts'
 import { onboardJob, onboardPayload } from './onboard-job.ts'
-import { lockAssessment, readAssessment } from './queries.ts'
+import { isUnfinished, keepOldResults, lockAssessment } from './queries.ts'
 import { eventSource } from './receive.ts'
 
 export interface OnboardHandlerDeps {
@@ -40,10 +40,8 @@ export function createOnboardHandler(deps: OnboardHandlerDeps): JobHandler {
       const within = AbortSignal.any([signal, AbortSignal.timeout(lookMs)])
       const onboarded = await onboarding.advance(assessmentId, asked.tier, within)
       return outcomeOf(onboarded, async (tx) => {
-        // A newer version that came while this was done, without its results.
-        const assessment = await readAssessment(tx, assessmentId)
-        if (assessment?.stage === 'complete' && assessment.results === null)
-          await enqueue(tx, onboardJob({ assessmentId, ...asked }))
+        // What came while this was done, and relied on it.
+        if (await isUnfinished(tx, assessmentId)) await enqueue(tx, onboardJob({ assessmentId, ...asked }))
       })
     },
     buried,
@@ -53,7 +51,7 @@ export function createOnboardHandler(deps: OnboardHandlerDeps): JobHandler {
   async function buried(tx: Tx, { key: assessmentId, payload }: TakenJob, why: string): Promise<void> {
     const { userId, eventId } = onboardPayload.parse(payload)
     const assessment = await lockAssessment(tx, assessmentId)
-    if (assessment === undefined || assessment.results !== null) return
+    if (assessment === undefined || assessment.hasResults) return
     if (eventId !== null) {
       await tx.execute(
         sql`delete from chat.processed_events where source = ${eventSource} and event_id = ${eventId}`,
@@ -65,6 +63,12 @@ export function createOnboardHandler(deps: OnboardHandlerDeps): JobHandler {
         payload: { type: 'analysis_complete', ...event },
         reason: why,
       })
+    }
+    if (assessment.results !== null && why !== foreign) {
+      // The adviser that is there goes on with what it knows.
+      await keepOldResults(tx, assessmentId)
+      await enqueue(tx, onboardJob({ assessmentId, ...onboardPayload.parse(payload) }))
+      return
     }
     // Whoever it really belongs to may be told of it; nothing of it was ever here.
     if (why === foreign)

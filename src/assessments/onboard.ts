@@ -81,7 +81,7 @@ export function createOnboarding(deps: OnboardingDeps): Onboarding {
     for (;;) {
       const assessment = await read((tx) => readAssessment(tx, assessmentId))
       if (assessment?.stage !== 'complete') return { kind: 'nothing' }
-      if (assessment.results === null) {
+      if (assessment.results === null || !assessment.hasResults) {
         const found = await findResults(assessment.userId, assessmentId, signal)
         if (found.kind !== 'found') return { kind: 'without_results', answer: found }
         await takeResults(assessment, found.results)
@@ -121,7 +121,7 @@ export function createOnboarding(deps: OnboardingDeps): Onboarding {
   > {
     const known = await read((tx) => readAssessment(tx, assessmentId))
     if (known !== undefined && known.userId !== userId) return { kind: 'foreign' }
-    if (known?.results != null) return { kind: 'found', results: known.results }
+    if (known?.hasResults === true && known.results !== null) return { kind: 'found', results: known.results }
     if (archive === undefined) return { kind: 'missing' }
     const answer = await archive.fetch(assessmentId, signal)
     if (answer.kind !== 'found') return answer
@@ -133,7 +133,7 @@ export function createOnboarding(deps: OnboardingDeps): Onboarding {
   async function takeResults({ id, userId }: Assessment, results: AssessmentResults): Promise<void> {
     const made = await transactions.asSystem('take results', async (tx) => {
       // A newer event may have brought them meanwhile.
-      if ((await lockAssessment(tx, id))?.results !== null) return undefined
+      if ((await lockAssessment(tx, id))?.hasResults !== false) return undefined
       await storeResults(tx, id, results)
       return appoint(tx, deps, { userId, assessmentId: id, results, trigger: 'event' })
     })
@@ -161,8 +161,10 @@ export function createOnboarding(deps: OnboardingDeps): Onboarding {
       if (isComposed) await enqueue(tx, rewriteJob({ conversationId, userId, tier }, rewriteAfterMs))
       const assessment = await lockAssessment(tx, assessmentId)
       // A newer version came, without its results.
-      if (assessment?.results == null) return undefined
+      if (assessment?.results == null || !assessment.hasResults) return undefined
       if (assessment.isReady) return { told: undefined }
+      // Deleted meanwhile.
+      if ((await readAdviser(tx, userId, assessmentId))?.id !== conversationId) return undefined
       const suggestions = questionsFor(assessment.results, welcome?.content)
       await noteReady(tx, assessmentId, suggestions)
       if (welcome !== undefined) await noteSuggestions(tx, conversationId, welcome.id, suggestions)

@@ -14,18 +14,20 @@ interface AssessmentRow extends Record<string, unknown> {
   version: string | null
   occurred_at: string
   results: AssessmentResults | null
+  awaits_results: boolean
   suggestions: string[] | null
   ready_at: string | null
 }
 
 export interface Assessment extends Known {
   id: string
+  /** Of an older version, where `hasResults` says that this one's are not known. */
   results: AssessmentResults | null
   suggestions: string[] | null
   isReady: boolean
 }
 
-const columns = sql`assessment_id, user_id, stage, version, occurred_at, results, suggestions, ready_at`
+const columns = sql`assessment_id, user_id, stage, version, occurred_at, results, awaits_results, suggestions, ready_at`
 
 const toAssessment = (row: AssessmentRow): Assessment => ({
   id: row.assessment_id,
@@ -33,7 +35,7 @@ const toAssessment = (row: AssessmentRow): Assessment => ({
   stage: row.stage,
   version: row.version,
   occurredAt: row.occurred_at,
-  hasResults: row.results !== null,
+  hasResults: row.results !== null && !row.awaits_results,
   results: row.results,
   suggestions: row.suggestions,
   isReady: row.ready_at !== null,
@@ -63,38 +65,56 @@ export async function lockAssessment(tx: Tx, id: string): Promise<Assessment | u
   return row && toAssessment(row)
 }
 
-/** @returns it, locked, and whether it was made by this. */
+/** In one statement. @returns it, locked, and whether it was made by this. */
 export async function makeAssessment(
   tx: Tx,
   { assessmentId, userId, type, version, occurredAt }: AssessmentEvent & { occurredAt: string },
 ): Promise<{ assessment: Assessment; isNew: boolean }> {
-  const [made] = await tx.execute<AssessmentRow>(sql`
+  const [row] = await tx.execute<AssessmentRow & { is_new: boolean }>(sql`
     insert into chat.assessments (assessment_id, user_id, stage, version, occurred_at)
     values (${assessmentId}, ${userId}, ${stageOf[type]}, ${version}::numeric, ${occurredAt}::timestamptz)
-    on conflict do nothing returning ${columns}`)
-  if (made !== undefined) return { assessment: toAssessment(made), isNew: true }
-  const assessment = await lockAssessment(tx, assessmentId)
-  if (assessment === undefined) throw new Error('an assessment is there and cannot be read')
-  return { assessment, isNew: false }
+    on conflict (assessment_id) do update set updated_at = assessments.updated_at
+    returning ${columns}, xmax = 0 as is_new`)
+  if (row === undefined) throw new Error('an assessment is there and cannot be read')
+  return { assessment: toAssessment(row), isNew: row.is_new }
 }
 
-/** Results and suggestions of an older version are none of this one. */
+/** What an older version found stays until this one's results are known; its suggestions do not, nor that it was ready. */
 export async function moveAssessment(
   tx: Tx,
   { assessmentId, type, version, occurredAt, results }: AssessmentEvent & { occurredAt: string },
 ): Promise<void> {
+  const stage = stageOf[type]
   await tx.execute(sql`
-    update chat.assessments set stage = ${stageOf[type]}, version = ${version}::numeric,
+    update chat.assessments set stage = ${stage}, version = ${version}::numeric,
       occurred_at = ${occurredAt}::timestamptz, updated_at = now(),
-      results = case when ${stageOf[type]} = 'complete' then ${results && JSON.stringify(results)}::jsonb else results end,
-      suggestions = null
+      results = coalesce(${results && JSON.stringify(results)}::jsonb, results),
+      awaits_results = ${stage === 'complete' && results === null},
+      suggestions = case when ${stage} = 'complete' then null else suggestions end,
+      ready_at = case when ${stage} = 'complete' then null else ready_at end
     where assessment_id = ${assessmentId}`)
 }
 
 export async function storeResults(tx: Tx, id: string, results: AssessmentResults): Promise<void> {
   await tx.execute(sql`
-    update chat.assessments set results = ${JSON.stringify(results)}::jsonb, stage = 'complete', updated_at = now()
+    update chat.assessments set results = ${JSON.stringify(results)}::jsonb, awaits_results = false, stage = 'complete',
+      suggestions = null, updated_at = now()
     where assessment_id = ${id}`)
+}
+
+/** Nobody has them: what an older version found is what there is. */
+export async function keepOldResults(tx: Tx, id: string): Promise<void> {
+  await tx.execute(
+    sql`update chat.assessments set awaits_results = false, updated_at = now() where assessment_id = ${id}`,
+  )
+}
+
+/** Whether there is something left to do: for whoever is about to say that there is not, behind the end of their job. */
+export async function isUnfinished(tx: Tx, id: string): Promise<boolean> {
+  const assessment = await readAssessment(tx, id)
+  if (assessment?.stage !== 'complete') return false
+  if (!assessment.hasResults) return true
+  return !assessment.isReady && (await readAdviser(tx, assessment.userId, id)) !== undefined
 }
 
 export async function noteReady(tx: Tx, id: string, suggestions: readonly string[]): Promise<void> {
@@ -102,6 +122,12 @@ export async function noteReady(tx: Tx, id: string, suggestions: readonly string
     update chat.assessments set suggestions = ${JSON.stringify(suggestions)}::jsonb, ready_at = clock_timestamp(),
       updated_at = now()
     where assessment_id = ${id}`)
+}
+
+export async function noteUnready(tx: Tx, id: string): Promise<void> {
+  await tx.execute(
+    sql`update chat.assessments set ready_at = null where assessment_id = ${id} and ready_at is not null`,
+  )
 }
 
 export interface AdviserRow extends Record<string, unknown> {
@@ -124,9 +150,8 @@ export async function readAdviser(
 }
 
 /**
- * Makes the conversation of an assessment, or gives it what is known now. Of several that make it at once one does.
- *
- * @returns its id, and whether it was made by this.
+ * Makes the conversation of an assessment, or gives it what is known now, in one statement. Of several that make it at once
+ * one does.
  */
 export async function makeAdviser(
   tx: Tx,
@@ -139,27 +164,17 @@ export async function makeAdviser(
     contextData: Record<string, unknown>
     metadata: Record<string, unknown>
   },
-): Promise<{ id: string; isNew: boolean }> {
-  const { userId, assessmentId } = row
-  const contextData = JSON.stringify(row.contextData)
-  const [made] = await tx.execute<{ id: string }>(sql`
+): Promise<{ listed: ListedConversation; isNew: boolean }> {
+  const [made] = await tx.execute<ListedConversation & { is_new: boolean }>(sql`
     insert into chat.conversations (id, user_id, title, title_source, context_type, context_data, metadata, assessment_id)
-    values (${row.id}, ${userId}, ${row.title}, ${row.titleSource}, 'assessment', ${contextData}::jsonb,
-      ${JSON.stringify(row.metadata)}::jsonb, ${assessmentId})
-    on conflict (user_id, assessment_id) where assessment_id is not null and status <> 'deleted' do nothing
-    returning id`)
-  if (made !== undefined) {
-    // Another one was deleted, with its welcome.
-    await tx.execute(sql`
-      update chat.assessments set ready_at = null where assessment_id = ${assessmentId} and ready_at is not null`)
-    return { id: made.id, isNew: true }
-  }
-  const [known] = await tx.execute<{ id: string }>(sql`
-    update chat.conversations set context_data = context_data || ${contextData}::jsonb, updated_at = now()
-    where user_id = ${userId} and assessment_id = ${assessmentId} and status <> 'deleted'
-    returning id`)
-  if (known === undefined) throw new Error('a conversation is there and cannot be changed')
-  return { id: known.id, isNew: false }
+    values (${row.id}, ${row.userId}, ${row.title}, ${row.titleSource}, 'assessment',
+      ${JSON.stringify(row.contextData)}::jsonb, ${JSON.stringify(row.metadata)}::jsonb, ${row.assessmentId})
+    on conflict (user_id, assessment_id) where assessment_id is not null and status <> 'deleted'
+      do update set context_data = conversations.context_data || excluded.context_data, updated_at = now()
+    returning ${listedColumns}, xmax = 0 as is_new`)
+  if (made === undefined) throw new Error('a conversation is there and cannot be changed')
+  const { is_new: isNew, ...listed } = made
+  return { listed, isNew }
 }
 
 /** One message that the assistant began with, as far as it matters what is to be done about it. */
@@ -241,7 +256,11 @@ export async function replaceWelcome(
 ): Promise<ListedConversation | undefined> {
   const { text, suggestions, model, isFree } = by
   const metadata = { model, is_free_model: isFree, suggestions }
-  const [, [listed]] = await Promise.all([
+  const [, , [listed]] = await Promise.all([
+    // Whoever resumes its stream gets the new text from the message, and not the old one from its log.
+    tx.execute(sql`
+      delete from chat.generation_chunks where generation_id in (
+        select id from chat.generations where conversation_id = ${conversationId} and message_id = ${id})`),
     tx.execute(sql`
       update chat.messages set content = ${text}, sender_id = ${model}, token_count = null,
         metadata = (metadata - 'composed') || ${JSON.stringify(metadata)}::jsonb

@@ -19,7 +19,9 @@ export async function conversationQuestions(tx: Tx, conversationId: string): Pro
   const parsed = parseResults(context_data)
   const results = 'results' in parsed ? parsed.results : null
   const language = languageOf(said) ?? writtenIn(results)
-  const found = assessment?.suggestions ?? null
+  // Another assessment may have been added to it by hand.
+  const isAbout = context_data['assessment_id'] === assessment_id
+  const found = isAbout ? (assessment?.suggestions ?? null) : null
   if (found !== null && (languageOf(found) ?? language) === language) return found
   return suggest({ results, language, contextType })
 }

@@ -17,7 +17,7 @@ import { createPool, lostOr } from './pool.ts'
 import { createTransactions, enterMs, type Transactions } from './transact.ts'
 import { inspectWall } from './wall.ts'
 
-export { isAway } from './failures.ts'
+export { isAway, isHeldUp } from './failures.ts'
 export { CommitInDoubt, type Caller, type Transactions, type Tx } from './transact.ts'
 
 export interface Database extends Transactions {

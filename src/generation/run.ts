@@ -32,7 +32,7 @@ export interface GenerationSpec {
   order: Order
   question: string
   titleJob?: NewJob | undefined
-  /** Says something where every model failed before its first word: then the answer is complete. */
+  /** Says something where no model has said a word: then the answer is complete. */
   standIn?: { sender: string; text: () => string } | undefined
   /** What every viewer is shown first. */
   opening: LogEvent[]
@@ -231,7 +231,7 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
       // A mistake of ours: the answer fails, and must not be left running.
       .catch((mistake: unknown) => ({ attempts: [], answer: undefined, error: internal(mistake) }))
     if (asked !== undefined) return { attempts, ...ended(asked) }
-    if (error !== undefined && spec.standIn !== undefined && pieces.length === 0) {
+    if (spec.standIn !== undefined && !isVisible(pieces)) {
       handlers.text(spec.standIn.text())
       log.wake()
       return { attempts, outcome: 'complete', standIn: spec.standIn }
@@ -252,6 +252,9 @@ export function startRun(deps: RunDeps, spec: GenerationSpec): Generation {
     stop,
   }
 }
+
+/** Blanks say nothing, whichever they are. */
+const isVisible = (pieces: readonly string[]) => pieces.some((piece) => /[^\s\p{Cf}\p{Cc}]/u.test(piece))
 
 interface Pulled {
   attempts: AnswerEnd['attempts']

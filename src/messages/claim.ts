@@ -33,9 +33,11 @@ export async function claim(
   return { conversation, refusal: here === undefined ? tooMany() : inProgress(activeGeneration(here, links)) }
 
   function tooMany(): AppError | undefined {
-    if (running.length < limits.runningGenerationsMax) return undefined
+    // What an assistant begins with nobody has asked for.
+    const asked = running.filter(({ is_opening }) => !is_opening).length
+    if (asked < limits.runningGenerationsMax) return undefined
     return new AppError('rate_limited', {
-      detail: `You have ${running.length} answers being generated: wait for one to finish, or stop one.`,
+      detail: `You have ${asked} answers being generated: wait for one to finish, or stop one.`,
       retryAfter: 5,
     })
   }
@@ -46,12 +48,16 @@ interface RunningRow extends Record<string, unknown> {
   conversation_id: string
   message_id: string
   started_at: string
+  /** It answers nobody. */
+  is_opening: boolean
 }
 
 async function readRunning(tx: Tx, userId: string): Promise<RunningRow[]> {
   return tx.execute<RunningRow>(sql`
-    select id, conversation_id, message_id, started_at from chat.generations
-    where user_id = ${userId} and status = 'running'`)
+    select g.id, g.conversation_id, g.message_id, g.started_at, m.parent_message_id is null as is_opening
+    from chat.generations g
+    join chat.messages m on m.conversation_id = g.conversation_id and m.id = g.message_id
+    where g.user_id = ${userId} and g.status = 'running'`)
 }
 
 const activeGeneration = (row: RunningRow, links: Links): ActiveGeneration => ({

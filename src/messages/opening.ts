@@ -8,7 +8,7 @@
 import { v7 as uuidv7 } from 'uuid'
 import { sql } from '../db/sql.ts'
 import type { UserCaller } from '../auth/authenticate.ts'
-import type { ListedConversation } from '../conversations/changes.ts'
+import { listedColumns, type ListedConversation } from '../conversations/changes.ts'
 import { lockConversation, type LockedConversation } from '../conversations/queries.ts'
 import { CommitInDoubt, type Tx } from '../db/database.ts'
 import { AppError } from '../errors.ts'
@@ -52,6 +52,7 @@ export type OpeningDeps = Pick<
   | 'tellDevices'
   | 'instanceId'
   | 'profiles'
+  | 'outbox'
 >
 
 /** Named where a model's name stands. */
@@ -74,8 +75,7 @@ export async function open(
       const conversation = await lockConversation(tx, conversationId)
       if (conversation?.status !== 'active' || !(await opening.isWanted(tx, conversationId))) return undefined
       const planned = planFor(deps, userId, opening.tiers, conversation, ids)
-      if (planned === undefined)
-        return { said: await say(tx, userId, conversationId, ids.messageId, opening) }
+      if (planned === undefined) return say(tx, deps, userId, conversationId, ids.messageId, opening)
       begun = true
       const { answer, caller } = planned
       const { listed, message } = await store(tx, deps, conversationId, userId, answer, opening)
@@ -93,8 +93,11 @@ export async function open(
       return { spec: { ...specify(deps, caller, occasion), question: '', standIn }, listed }
     })
     if (stored === undefined) return { kind: 'unwanted' }
-    if ('said' in stored) return { kind: 'said', message: stored.said }
     if (stored.listed !== undefined) deps.tellDevices(userId, { ...stored.listed, reason: 'message' })
+    if ('said' in stored) {
+      deps.outbox?.wake('chat.message_created')
+      return { kind: 'said', message: stored.said }
+    }
     return { kind: 'begun', generation: engine.start(stored.spec) }
   } catch (error) {
     // It may be stored, and would be left running: whoever tries again then finds it ended.
@@ -145,11 +148,12 @@ async function store(
 
 async function say(
   tx: Tx,
+  { outbox }: OpeningDeps,
   userId: string,
   conversationId: string,
   id: string,
   opening: Opening,
-): Promise<Message> {
+): Promise<{ said: Message; listed: ListedConversation | undefined }> {
   const values = messageValues(conversationId, userId, {
     id,
     parentId: null,
@@ -160,14 +164,15 @@ async function say(
     status: 'complete',
     metadata: { model: null, fallbacks: [], ...opening.metadata, composed: true },
   })
-  const [, message] = await Promise.all([
-    tx.execute(sql`
+  const [[listed], said] = await Promise.all([
+    tx.execute<ListedConversation>(sql`
       with stored as (insert into chat.messages (${messageColumns}) values ${values})
       update chat.conversations set current_message_id = ${id}, message_count = message_count + 1,
         last_message_at = now(), updated_at = now()
-      where id = ${conversationId}`),
+      where id = ${conversationId} returning ${listedColumns}`),
     readMessage(tx, conversationId, id),
+    outbox?.appendMessage(tx, { conversationId, messageId: id }),
   ])
-  if (message === undefined) throw new Error('a stored opening cannot be read')
-  return message
+  if (said === undefined) throw new Error('a stored opening cannot be read')
+  return { said, listed }
 }

@@ -131,7 +131,9 @@ async function publishOnce(
               is not distinct from (e.type, e.priority, e.title, e.body, e.icon, e.color, e.action, e.data, e.progress)
               and (e.ends_at is null or e.ends_at = n.expires_at)
               and (n.seq is not null or n.scheduled_at is not distinct from e.scheduled_at))) as same
-        from entry e join chat.notifications n on n.user_id = e.user_id and n.dedupe_key = e.dedupe_key
+        -- One by one, by their index: a plan for a table that was empty once would read all of it.
+        from entry e cross join lateral (
+          select * from chat.notifications n where n.user_id = e.user_id and n.dedupe_key = e.dedupe_key limit 1) n
       ), fresh as (
         select e.*, k.id as known_id, coalesce(k.unread, false) as was_unread,
           case when not e.later then h.seq + row_number() over (partition by e.user_id, e.later order by e.ord) end as seq

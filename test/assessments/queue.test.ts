@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { startDemoArchive } from '../../src/embedded/demo-archive.ts'
 import { pino } from 'pino'
+import postgres from 'postgres'
 import { redrive } from '../../src/broker/redrive.ts'
 import { adviserOf, eventOf, inboxOf, results, tell, untilReady } from '../support/assessments.ts'
 import { createClient, type Client } from '../support/client.ts'
@@ -121,6 +122,22 @@ describe.skipIf(!(await hasRabbit()))('over RabbitMQ', () => {
     archive.put('a1', { ...results, assessment_id: 'a1', user_id: 'ann' })
     expect(await redrive({ url: rabbitUrl, names: own.names, log: pino({ level: 'silent' }) })).toBe(1)
     await untilReady(ann)
+  })
+
+  it('an event whose assessment is locked waits for itself alone, in the delay queue', async () => {
+    await send(eventOf({ type: 'analysis_started' }))
+    await eventually(async () => (await inboxOf(ann)).length).toBe(1)
+    const locker = postgres(service.databaseUrl, { max: 1, onnotice: () => undefined })
+    open.push(() => locker.end())
+    const bob = await service.as('bob')
+    await locker.begin(async (tx) => {
+      await tx`select from chat.assessments where assessment_id = 'a1' for update`
+      await send(eventOf(), eventOf({ user_id: 'bob', assessment_id: 'of bob' }))
+      await untilReady(bob, 4_000)
+      const [delay] = own.topology.delays
+      await eventually(() => own.depth(delay?.queue ?? '')).toBe(1)
+    })
+    expect(await own.depth(own.topology.deadQueue)).toBe(0)
   })
 
   it('services hear of the conversation, of messages without their words, and of each notification', async () => {

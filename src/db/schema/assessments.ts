@@ -1,6 +1,6 @@
 /** assessments: what other services have told of each assessment, its latest version alone. An id is one user's for good. */
 import { sql } from 'drizzle-orm'
-import { check, index, jsonb, numeric, pgPolicy, text } from 'drizzle-orm/pg-core'
+import { boolean, check, index, jsonb, numeric, pgPolicy, text } from 'drizzle-orm/pg-core'
 import { chat, chatCaller, chatSystem, currentUserId, moment } from './chat.ts'
 
 export const assessments = chat.table(
@@ -13,8 +13,10 @@ export const assessments = chat.table(
     version: numeric('version'),
     /** When that happened, by its teller's clock. */
     occurredAt: moment('occurred_at').notNull(),
-    /** As assessments/results.ts has them; null: not known yet. */
+    /** As assessments/results.ts has them; null: none are known. */
     results: jsonb('results').$type<Record<string, unknown>>(),
+    /** Its analysis is complete, and what it found has not been told: what is known is of an older version. */
+    awaitsResults: boolean('awaits_results').notNull().default(false),
     /** Questions for its conversation: a list of strings. */
     suggestions: jsonb('suggestions').$type<string[]>(),
     /** Its conversation, its welcome and its suggestions are there, and its user was told. */
