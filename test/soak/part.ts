@@ -10,6 +10,8 @@ export interface Orders {
   only: number | undefined
   /** Nobody waits for a heartbeat to grow old, or for a long grace. */
   quick: boolean
+  /** RabbitMQ itself may be stopped and started: it is nobody else's. */
+  broker?: boolean
   /** Times may be longer by this factor: 1, or more where other work shares the machine. */
   patience: number
   progress: (done: number, of: number) => void

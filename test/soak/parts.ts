@@ -1,5 +1,6 @@
 /** The parts of a soak: what each promises, how often it is tried, and how often in the short run of `npm test`. */
 import { cuts } from './cuts.ts'
+import { events } from './events.ts'
 import { inbox, serialInbox } from './inbox.ts'
 import { instances } from './instances.ts'
 import { kills } from './kills.ts'
@@ -91,6 +92,14 @@ export const parts: readonly PartEntry[] = [
     unit: 'kills',
     full: 4,
     quick: 1,
+  },
+  {
+    name: 'events',
+    promise: 'an event of an assessment is done once, whoever dies, is away, or sends it again',
+    run: events,
+    unit: 'kinds of bad luck',
+    full: 6,
+    quick: 6,
   },
 ]
 

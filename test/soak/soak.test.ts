@@ -14,6 +14,7 @@ const lanes = [
   ['kills'],
   ['restarts', 'shutdown'],
   ['inbox', 'serial'],
+  ['events'],
 ]
 
 let world: World
@@ -62,6 +63,6 @@ describe(`with bad luck (seed ${seed})`, () => {
       expect(ledger?.rows().length).toBeGreaterThan(0)
       expect(world.deaths()).toEqual([])
     },
-    120_000,
+    240_000,
   )
 })

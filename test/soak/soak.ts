@@ -1,5 +1,5 @@
 /**
- * `npm run soak [-- --seed N] [--only cuts,kills,…] [--case N] [--quick]`: hours of bad luck in a quarter of an hour.
+ * `npm run soak [-- --seed N] [--only cuts,kills,…] [--case N] [--quick] [--broker]`: hours of bad luck in a quarter of an hour.
  *
  * It brings its own PostgreSQL, and ends by itself: exit code 1 where anything was violated, with the command that
  * shows it again.
@@ -18,11 +18,12 @@ const { values } = parseArgs({
     only: { type: 'string' },
     case: { type: 'string' },
     quick: { type: 'boolean', default: false },
+    broker: { type: 'boolean', default: false },
   },
 })
 const seed = values.seed === undefined ? randomInt(1, 1_000_000) : numberOf('seed', values.seed)
 const only = values.case === undefined ? undefined : numberOf('case', values.case)
-const { quick } = values
+const { quick, broker } = values
 const names = values.only?.split(',') ?? parts.map(({ name }) => name)
 for (const name of names)
   if (!parts.some((part) => part.name === name))
@@ -61,7 +62,7 @@ async function soak(): Promise<Ledger[]> {
     for (const part of parts.filter(({ name }) => names.includes(name))) {
       const count = quick ? part.quick : part.full
       const progress = showProgress(part, count, out)
-      const orders = { seed, count, only, quick, patience: 1, progress: progress.update, releases }
+      const orders = { seed, count, only, quick, broker, patience: 1, progress: progress.update, releases }
       const ledger = await part.run(world, orders)
       for (const death of world.deaths())
         ledger.check('no instance ends by itself', undefined, false, () => death)

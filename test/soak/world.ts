@@ -168,8 +168,12 @@ function patient(client: Client): Client {
   return client
 }
 
-/** The first word of the newest question. */
+/** The first word of the newest question; of a welcome, to whom it is one: `This is soak <name>` in the system's words. */
 function nameOf({ messages }: RecordedRequest['body']): string {
+  for (const { role, content } of messages) {
+    const [, welcomed] = /This is soak ([\w-]+)/.exec(role === 'user' ? '' : JSON.stringify(content)) ?? []
+    if (welcomed !== undefined) return welcomed
+  }
   const question = messages.findLast(({ role }) => role === 'user')?.content
   return typeof question === 'string' ? (question.split(' ')[0] ?? '') : ''
 }
