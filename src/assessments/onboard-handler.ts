@@ -21,8 +21,8 @@ export interface OnboardHandlerDeps {
 /** An archive that is away for a quarter of an hour is waited for. */
 const attemptsMax = 8
 const defaultBackoff = { firstMs: 10_000, maxMs: 300_000 }
-/** Welcomes that are written at once here, each a stream of its own: the chat needs its room, too. */
-const runningMax = 8
+/** Welcomes that are written at once here, each a stream of its own: what they do besides waiting has room for few (onboard.ts). */
+const runningMax = 64
 /** One look at a welcome, ms: less than an attempt at a job gets. */
 const lookMs = 20_000
 /** Between two, ms. */

@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Transactions, Tx } from '../db/database.ts'
 import type { Engine } from '../generation/engine.ts'
 import { enqueue, type Jobs } from '../jobs/jobs.ts'
+import { createRoom } from '../jobs/room.ts'
 import type { Logger } from '../logging.ts'
 import type { Inbox } from '../notifications/notify.ts'
 import type { Outbox } from '../outbox/outbox.ts'
@@ -68,6 +69,8 @@ export interface OnboardingDeps extends AppointDeps {
   log: Logger
 }
 
+/** Transactions at once: each takes one of the connections that requests want, too. Waiting for a model takes none. */
+const stepsMax = 4
 /** Between two looks at a welcome that another instance writes, ms. */
 const lookMs = 500
 /** A welcome that no model has written is tried again after this, ms. */
@@ -75,7 +78,8 @@ const rewriteAfterMs = 60_000
 
 export function createOnboarding(deps: OnboardingDeps): Onboarding {
   const { transactions, archive, inbox, outbox, jobs, log } = deps
-  const read = <T>(work: (tx: Tx) => Promise<T>) => transactions.asSystem('onboard', work)
+  const step = createRoom(stepsMax)
+  const read = <T>(work: (tx: Tx) => Promise<T>) => step(() => transactions.asSystem('onboard', work))
 
   async function advance(assessmentId: string, tier: Tier | null, signal: AbortSignal): Promise<Onboarded> {
     for (;;) {
@@ -101,11 +105,13 @@ export function createOnboarding(deps: OnboardingDeps): Onboarding {
         conversation.status === 'archived' ||
         (welcome !== undefined && isSaid(welcome))
       ) {
-        if (await makeReady(assessment, { ...conversation, welcome, hasSpoken }, tier))
+        const standing = { ...conversation, welcome, hasSpoken }
+        if (await step(() => makeReady(assessment, standing, tier)))
           return { kind: 'ready', conversationId: id }
       } else {
         const tiers = welcomes.length < begunMax ? tiersOf(tier) : []
-        await deps.open(assessment.userId, id, welcomeOf(assessmentId, assessment.results, tiers))
+        const opening = welcomeOf(assessmentId, assessment.results, tiers)
+        await step(() => deps.open(assessment.userId, id, opening))
       }
     }
   }
@@ -131,12 +137,13 @@ export function createOnboarding(deps: OnboardingDeps): Onboarding {
   }
 
   async function takeResults({ id, userId }: Assessment, results: AssessmentResults): Promise<void> {
-    const made = await transactions.asSystem('take results', async (tx) => {
+    const take = async (tx: Tx) => {
       // A newer event may have brought them meanwhile.
       if ((await lockAssessment(tx, id))?.hasResults !== false) return undefined
       await storeResults(tx, id, results)
       return appoint(tx, deps, { userId, assessmentId: id, results, trigger: 'event' })
-    })
+    }
+    const made = await step(() => transactions.asSystem('take results', take))
     made?.told()
   }
 
