@@ -26,6 +26,7 @@ import { createServer } from './http/server.ts'
 import { createSseResponses } from './http/sse.ts'
 import type { Logger } from './logging.ts'
 import { createMachines, type Resolved } from './machines.ts'
+import { reactionRoutes } from './messages/reactions.ts'
 import { messageRoutes } from './messages/routes.ts'
 import { notificationRoutes } from './notifications/routes.ts'
 import { notificationServiceRoutes } from './notifications/service-routes.ts'
@@ -170,6 +171,7 @@ export async function createApp(config: Config, resolved: Resolved, log: Logger)
       })
       await api.register(realtimeServiceRoutes, { db, rooms: realtime.rooms })
       await api.register(generationRoutes, { db, engine, resume, sse, links, watched })
+      await api.register(reactionRoutes, { db, links })
       await api.register(messageRoutes, {
         turns,
         resume,

@@ -22,6 +22,7 @@ interface MessageRow extends Record<string, unknown> {
   status: Message['status']
   metadata: Record<string, unknown>
   usage: Usage | null
+  reaction: Message['reaction']
   sibling_ids: string[]
   created_at: string
 }
@@ -37,7 +38,7 @@ const toMessage = (row: MessageRow): Message => ({
   status: row.status,
   metadata: row.metadata,
   usage: row.usage,
-  reaction: null,
+  reaction: row.reaction,
   sibling_ids: row.sibling_ids,
   created_at: row.created_at,
 })
@@ -50,6 +51,8 @@ const columns = sql`
     select ${messageUsage}
     from chat.usage_tracking u where u.conversation_id = m.conversation_id and u.message_id = m.id having count(*) > 0
   ) end as usage,
+  (select r.reaction from chat.message_reactions r
+    where r.conversation_id = m.conversation_id and r.message_id = m.id and r.user_id = m.user_id) as reaction,
   to_json(case when m.parent_message_id is null
     then array(select s.id from chat.messages s
       where s.conversation_id = m.conversation_id and s.parent_message_id is null order by s.id)

@@ -13,6 +13,9 @@ export const usageSchema = z.object({
 })
 export type Usage = z.infer<typeof usageSchema>
 
+export const reactionSchema = z.enum(['like', 'dislike', 'helpful', 'not_helpful'])
+export type Reaction = z.infer<typeof reactionSchema>
+
 export const messageSchema = z
   .object({
     id: z.uuid(),
@@ -25,7 +28,7 @@ export const messageSchema = z
     status: z.enum(['complete', 'streaming', 'stopped', 'failed', 'interrupted']),
     metadata: z.record(z.string(), z.unknown()),
     usage: usageSchema.nullable(),
-    reaction: z.enum(['like', 'dislike', 'helpful', 'not_helpful']).nullable(),
+    reaction: reactionSchema.nullable(),
     sibling_ids: z.array(z.uuid()).meta({
       description:
         'All messages under the same parent, oldest first, this one included: "2 of 3" is its position.',

@@ -5,6 +5,8 @@ import { userOf } from '../auth/authenticate.ts'
 import type { Database } from '../db/database.ts'
 import { AppError } from '../errors.ts'
 import { conversationParams, idOrMissing } from '../http/params.ts'
+import { readConversationAnalytics, readUserAnalytics } from './analytics.ts'
+import { conversationAnalyticsSchema, userAnalyticsSchema } from './analytics-schemas.ts'
 import { spanOf } from './periods.ts'
 import { breakdownMessagesMax, readConversationUsage, readSummary } from './queries.ts'
 import { conversationUsageSchema, summaryQuery, summarySchema, wishOf } from './schemas.ts'
@@ -75,6 +77,60 @@ export async function usageRoutes(
       const usage = await db.asCaller(userOf(request), (tx) => readConversationUsage(tx, id))
       if (usage === undefined) throw new AppError('conversation_not_found')
       return usage
+    },
+  )
+
+  app.get(
+    '/conversations/:id/analytics',
+    {
+      ...common,
+      schema: {
+        summary: 'How a conversation went',
+        description:
+          'All branches of it. Times are of the answers that were timed, from their start to their end.',
+        tags: ['Usage'],
+        params: conversationParams,
+        response: { 200: conversationAnalyticsSchema },
+      },
+    },
+    async (request) => {
+      const id = idOrMissing(request.params.id, 'conversation_not_found')
+      const analytics = await db.asCaller(userOf(request), (tx) => readConversationAnalytics(tx, id))
+      if (analytics === undefined) throw new AppError('conversation_not_found')
+      return analytics
+    },
+  )
+
+  app.get(
+    '/usage/analytics',
+    {
+      ...common,
+      schema: {
+        summary: 'How my conversations went in a period',
+        description: [
+          'Periods are those of the summary. What deleted conversations took stays in `usage`; nothing else of them is here.',
+        ].join('\n'),
+        tags: ['Usage'],
+        querystring: summaryQuery,
+        response: { 200: userAnalyticsSchema },
+      },
+    },
+    async (request) => {
+      const caller = userOf(request)
+      const { from, to } = spanOf(wishOf(request.query), now())
+      return db.asCaller(caller, async (tx) => {
+        const [{ first, ...usage }, analytics] = await Promise.all([
+          readSummary(tx, caller.userId, from, to),
+          readUserAnalytics(tx, caller.userId, from, to),
+        ])
+        return {
+          period: request.query.period,
+          from: from?.toISOString() ?? first,
+          to: to.toISOString(),
+          ...analytics,
+          usage,
+        }
+      })
     },
   )
 }

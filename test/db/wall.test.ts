@@ -31,6 +31,8 @@ const rowsOf = (user: string) => {
       values (${conversation}, ${message}, '${user}', 'user', '${user}', 'secret of ${user}', 'text', 'complete', '{}');
     insert into chat.generations (id, conversation_id, message_id, user_id, status, model)
       values (${generation}, ${conversation}, ${message}, '${user}', 'complete', 'm');
+    insert into chat.message_reactions (conversation_id, message_id, user_id, reaction)
+      values (${conversation}, ${message}, '${user}', 'like');
     insert into chat.usage_tracking (id, user_id, conversation_id, message_id, generation_id, model, prompt_tokens,
       completion_tokens, total_tokens, cost, is_free_model, source)
       values (${usage}, '${user}', ${conversation}, ${message}, ${generation}, 'm', 1, 1, 2, 0, true, 'reported');
@@ -66,6 +68,7 @@ const tables = [
   'generations',
   'idempotency_keys',
   'inbox_heads',
+  'message_reactions',
   'messages',
   'notification_preferences',
   'notifications',

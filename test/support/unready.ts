@@ -76,6 +76,8 @@ const bodies: Record<string, unknown> = {
   'POST /api/chat/conversations/auto-initialize': { user_id: 'ann', assessment_id: 'a1' },
   'POST /api/chat/internal/events': { type: 'analysis_started', user_id: 'ann', assessment_id: 'a1' },
   'POST /api/chat/conversations/{id}/messages': { content: 'Hello?' },
+  'PUT /api/chat/conversations/{id}/messages/{message_id}/reaction': { reaction: 'like' },
+  'POST /api/chat/conversations/{id}/messages/{message_id}/reactions': { reaction: 'like' },
   'POST /api/chat/ticket': { for: `message:${someId}` },
   'POST /api/chat/notifications/read': { ids: [someId] },
   'PUT /api/chat/notifications/preferences': { channels: {} },

@@ -17,6 +17,7 @@ export {
 export { jobs } from './jobs.ts'
 export { messages } from './messages.ts'
 export { outbox } from './outbox.ts'
+export { messageReactions } from './reactions.ts'
 export { roomMembers } from './rooms.ts'
 export { tickets } from './tickets.ts'
 export { usageTracking } from './usage.ts'
