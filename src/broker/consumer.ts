@@ -4,15 +4,16 @@
  * States, on each connection: asking (may we consume?) → taking → draining → asking, or the end. One channel takes;
  * what was taken on it can be acknowledged on it alone. When it is lost, or drained because nothing can be handled
  * now, the broker gives what was not acknowledged to the next one. Nothing is ever put back by `nack`: the broker does
- * not count that, and what fails would come again at once, for ever.
+ * not count that, and what fails would come again at once, for ever. A message that is to be sent elsewhere, and that
+ * nobody takes now, keeps its place and no other's: it stays unacknowledged, and is sent again later each time.
  */
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib'
-import { backoffMs } from '../jobs/backoff.ts'
+import { backoffMs, type Backoff } from '../jobs/backoff.ts'
 import type { Logger } from '../logging.ts'
 import { bareOf, parcelAfter, routingKeyOf, type Outcome } from './fate.ts'
 import { pause, within } from './hold.ts'
 import { answerMs, closeChannel, goodbyeMs, openChannel } from './link.ts'
-import { BrokerAway, type Publisher } from './publisher.ts'
+import { BrokerAway, type Fate, type Publisher } from './publisher.ts'
 import type { Topology } from './topology.ts'
 
 export interface Delivery {
@@ -51,6 +52,8 @@ export interface Consumer {
   hold: (model: ChannelModel, ended: AbortSignal, taking: () => void) => Promise<void>
   /** Takes no more; resolves when all that runs is acknowledged, or was given time enough. */
   stop: () => Promise<void>
+  /** Messages are taken, or are not on purpose: nothing can be handled now. */
+  isWell: () => boolean
   stats: () => ConsumerStats
 }
 
@@ -60,6 +63,8 @@ const bodyBytesMax = 256 * 1024
 const ask = { everyMs: 500, answerMs: 2_000 }
 /** Between two trials where we may consume, and all that was taken turned out not to be possible. */
 const fruitless = { firstMs: 500, maxMs: 30_000 }
+/** Of one message that is sent elsewhere and is not taken: a queue that is full, a broker that is short of memory. */
+const resend: Backoff = { firstMs: 500, maxMs: 30_000 }
 /** What runs is given so long to end when no more is taken, ms: close() as a whole has two seconds. */
 const drainMs = 1_250
 /** A handler that hangs must not keep its place for ever, ms. Twenty in its row still end before the broker's 30 min. */
@@ -71,8 +76,12 @@ interface Intake {
   channel: Channel
   /** Taken, and not begun. */
   waiting: ConsumeMessage[]
+  /** Messages come. */
+  begun: boolean
   /** More may be begun. */
   taking: boolean
+  /** No more may be: what waits to be sent again waits no more. */
+  over: AbortController
   /** It may be acknowledged on. */
   live: boolean
   unacked: number
@@ -97,8 +106,15 @@ export function createConsumer(
   let taken: Promise<unknown> | undefined
   let stopped = false
   let toldPaused = false
+  let holding = false
+  let paused = false
 
   async function hold(model: ChannelModel, ended: AbortSignal, taking: () => void): Promise<void> {
+    holding = true
+    await holdOn(model, ended, taking).finally(() => (holding = paused = false))
+  }
+
+  async function holdOn(model: ChannelModel, ended: AbortSignal, taking: () => void): Promise<void> {
     let rounds = 0
     for (;;) {
       await untilAllowed(ended)
@@ -116,13 +132,17 @@ export function createConsumer(
   async function untilAllowed(ended: AbortSignal): Promise<void> {
     while (!ended.aborted && !stopped) {
       const answer = within(ask.answerMs, Promise.resolve().then(mayConsume), ended)
-      if (await answer.catch(() => false)) return
+      if (await answer.catch(() => false)) {
+        paused = false
+        return
+      }
       tellPaused()
       await pause(ask.everyMs, ended)
     }
   }
 
   function tellPaused(): void {
+    paused = true
     if (!toldPaused && !stopped)
       log.warn({ event: 'consumer_paused' }, 'nothing can be handled now: messages stay in their queue')
     toldPaused = true
@@ -136,8 +156,18 @@ export function createConsumer(
   ): Promise<'away' | 'stopped' | Error> {
     const opened = await openChannel(model)
     const { channel, lost } = opened
-    const { promise: over, resolve: end } = Promise.withResolvers<'away' | 'stopped' | Error>()
-    const intake: Intake = { channel, waiting: [], taking: !stopped, live: true, unacked: 0, end }
+    const { promise: ending, resolve: end } = Promise.withResolvers<'away' | 'stopped' | Error>()
+    const over = new AbortController()
+    const intake: Intake = {
+      channel,
+      waiting: [],
+      begun: false,
+      taking: !stopped,
+      over,
+      live: true,
+      unacked: 0,
+      end,
+    }
     channel.once('close', () => (intake.live = false))
     void lost.then(end)
     current = intake
@@ -149,20 +179,26 @@ export function createConsumer(
       )
       if (toldPaused) log.info({ event: 'consumer_resumed' }, 'messages are handled again')
       toldPaused = false
+      intake.begun = true
       taking()
-      const why = stopped ? 'stopped' : await over
-      intake.taking = false
+      const why = stopped ? 'stopped' : await ending
+      close(intake)
       if (!intake.live) return why
       channel.cancel(consumerTag).catch(() => undefined)
       await drained(ended)
       return why
     } finally {
-      intake.taking = false
+      close(intake)
       intake.live = false
       intake.waiting.length = 0
       current = undefined
       await closeChannel(opened)
     }
+  }
+
+  function close(intake: Intake): void {
+    intake.begun = intake.taking = false
+    intake.over.abort()
   }
 
   /** @param message null: the broker ended the consumer, because its queue is gone. */
@@ -187,12 +223,13 @@ export function createConsumer(
       handlers++
       const intake = current
       begin(
-        outcomeOf(message)
-          .then((outcome) => settle(intake, message, outcome))
-          .finally(() => {
-            handlers--
-            next()
-          }),
+        outcomeOf(message).then((outcome) => {
+          const settled = settle(intake, message, outcome)
+          // Not when it is settled: a message that cannot be sent on would keep a handler's place.
+          handlers--
+          next()
+          return settled
+        }),
       )
     }
   }
@@ -224,11 +261,15 @@ export function createConsumer(
 
   /** Never throws. What is not acknowledged comes again. */
   async function settle(intake: Intake, message: ConsumeMessage, outcome: Outcome): Promise<void> {
-    if (outcome.kind === 'away') intake.end('away')
+    if (outcome.kind === 'away') {
+      close(intake)
+      intake.end('away')
+    }
     // What its channel is gone of comes again.
     if (outcome.kind === 'away' || !intake.live) return
     try {
-      const kind = outcome.kind === 'done' ? 'done' : await sendOn(message, outcome)
+      const kind = outcome.kind === 'done' ? 'done' : await sendOn(intake, message, outcome)
+      if (kind === undefined) return
       intake.channel.ack(message)
       intake.unacked--
       counts[kind]++
@@ -237,12 +278,15 @@ export function createConsumer(
     }
   }
 
-  async function sendOn(message: ConsumeMessage, outcome: Extract<Outcome, { reason: string }>) {
+  /** @returns undefined where nobody takes it and we take no more either. @throws where no queue is there for it. */
+  async function sendOn(
+    intake: Intake,
+    message: ConsumeMessage,
+    outcome: Extract<Outcome, { reason: string }>,
+  ): Promise<'dead' | 'retried' | undefined> {
     const parcel = parcelAfter(outcome, message, topology, new Date())
-    const fate = await publisher.publish(parcel).catch((error: unknown) => {
-      if (error instanceof BrokerAway) throw error
-      return publisher.publish(bareOf(parcel))
-    })
+    const fate = await sendUntilTaken(parcel, intake.over.signal)
+    if (fate === undefined) return undefined
     if (fate === 'unroutable')
       throw new BrokerAway(`no queue took it: ${parcel.routingKey || parcel.exchange}`)
     const { messageId } = message.properties as { messageId: unknown }
@@ -252,18 +296,42 @@ export function createConsumer(
     return parcel.dead ? 'dead' : 'retried'
   }
 
+  async function sendUntilTaken(
+    parcel: ReturnType<typeof parcelAfter>,
+    over: AbortSignal,
+  ): Promise<Fate | undefined> {
+    for (let attempt = 1; ; attempt++)
+      try {
+        return await publisher.publish(parcel).catch((error: unknown) => {
+          if (error instanceof BrokerAway) throw error
+          return publisher.publish(bareOf(parcel))
+        })
+      } catch (error) {
+        if (!(error instanceof BrokerAway)) throw error
+        // The first may be a connection that breaks, of which the log says enough.
+        if (attempt === 2 && !over.aborted)
+          log.warn(
+            { event: 'message_kept', err: error, to: parcel.routingKey || parcel.exchange },
+            'a message is not taken where it is sent: it stays, and is sent again',
+          )
+        await pause(backoffMs(resend, attempt, random), over)
+        if (over.aborted) return undefined
+      }
+  }
+
   const drained = (ended?: AbortSignal) => within(drainMs, Promise.all(running), ended).catch(() => undefined)
 
   return {
     hold,
     async stop() {
       stopped = true
-      if (current !== undefined) current.taking = false
+      if (current !== undefined) close(current)
       current?.end('stopped')
       // With the goodbye of the channel, behind the last acknowledgement.
       const gone = within(drainMs + goodbyeMs, Promise.resolve(taken)).catch(() => undefined)
       await Promise.all([drained(), gone])
     },
+    isWell: () => holding && (paused || current?.begun === true),
     stats: () => ({ ...counts, unacked: current?.unacked ?? 0 }),
   }
 }

@@ -44,8 +44,17 @@ export function readBrokerUrl(url: string, heartbeatS = heartbeatDefaultS): stri
   return read.href
 }
 
-/** @param ended: it is not to be made any more. */
-export async function openLink(url: string, ended: AbortSignal): Promise<Link> {
+/**
+ * @param name as the broker lists it.
+ * @param ended: it is not to be made any more.
+ * @param blocked is told why the broker reads nothing from it any more, and undefined when it does again.
+ */
+export async function openLink(
+  url: string,
+  name: string,
+  ended: AbortSignal = new AbortController().signal,
+  blocked?: (why: string | undefined) => void,
+): Promise<Link> {
   ended.throwIfAborted()
   const socket = new AbortController()
   const cut = () => socket.abort(new Error('cut'))
@@ -53,13 +62,15 @@ export async function openLink(url: string, ended: AbortSignal): Promise<Link> {
   const options: SocketOptions & { signal: AbortSignal } = {
     signal: socket.signal,
     noDelay: true,
-    clientProperties: { connection_name: 'rivulet' },
+    clientProperties: { connection_name: name },
   }
   const broken = Promise.withResolvers<Error>()
   // It is listened to from its first moment: an 'error' that nobody hears would end the process.
   const opening = connect(url, options).then((model) => {
     let first: Error | undefined
     model.on('error', (error) => (first ??= error))
+    model.on('blocked', (why) => blocked?.(why))
+    model.on('unblocked', () => blocked?.(undefined))
     model.once('close', (error?: Error) => {
       broken.resolve(first ?? error ?? new Error('the connection was closed'))
     })

@@ -2,7 +2,8 @@
  * Messages to RabbitMQ, over one channel with confirms.
  *
  * A message is published when the broker has said that it has it on disk; what was in flight when the channel went is
- * in doubt, and its publisher is told so at once: it may have come, and is to be published again.
+ * in doubt, and its publisher is told so at once: it may have come, and is to be published again. A broker that is short
+ * of memory or disk blocks who publishes: nothing more is given to it then.
  */
 import { randomUUID } from 'node:crypto'
 import { IllegalOperationError, type ChannelModel, type ConfirmChannel, type Options } from 'amqplib'
@@ -40,6 +41,8 @@ export class BrokerAway extends Error {
 export interface Publisher {
   /** Makes its channel. @returns what resolves when that is gone, with why. */
   open: (model: ChannelModel) => Promise<{ lost: Promise<Error> }>
+  /** Why the broker reads nothing from us, or undefined where it does. */
+  setBlocked: (why: string | undefined) => void
   isOpen: () => boolean
   /**
    * @throws BrokerAway where the message is not confirmed within 10 s.
@@ -63,6 +66,7 @@ const inFlightMax = 1_000
 
 export function createPublisher({ confirmMs = confirmDefaultMs }: { confirmMs?: number }): Publisher {
   let current: { channel: ConfirmChannel; flights: Set<Flight> } | undefined
+  let blocked: string | undefined
 
   return {
     async open(model) {
@@ -80,10 +84,12 @@ export function createPublisher({ confirmMs = confirmDefaultMs }: { confirmMs?: 
       })
       return { lost }
     },
-    isOpen: () => current !== undefined,
+    setBlocked: (why) => void (blocked = why),
+    isOpen: () => current !== undefined && blocked === undefined,
     publish: (parcel) =>
       new Promise<Fate>((resolve, reject) => {
         if (current === undefined) throw new BrokerAway('no connection to the broker')
+        if (blocked !== undefined) throw new BrokerAway(`the broker takes nothing now: ${blocked}`)
         const { channel, flights } = current
         if (flights.size >= inFlightMax)
           throw new BrokerAway(`${inFlightMax} messages wait for their confirms already`)

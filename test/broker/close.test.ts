@@ -51,7 +51,7 @@ describe.skipIf(!(await hasRabbit()))('a broker that is closed', () => {
     if (anew) {
       proxy.cut()
       await expect.poll(broker.state, soon).toBe('down')
-      await expect.poll(() => proxy.connections(), soon).toBe(1)
+      await expect.poll(() => proxy.connections(), soon).toBe(2)
     }
     const inFlight = broker.publish({ exchange: '', routingKey: 'x', body: Buffer.from('x') })
     const settled = inFlight.catch((error: unknown) => error)

@@ -36,6 +36,7 @@ describe.skipIf(!(await hasRabbit()))('a broker', () => {
     await send('after')
     await expect.poll(() => handled.bodies, soon).toContain('after')
     await expect.poll(() => depth(topology.queue), soon).toBe(0)
+    await expect.poll(events, soon).toContain('broker_back')
     await broker.close()
     expect(await depth(topology.queue)).toBe(0)
     expect(events()).toEqual(['broker_up', 'broker_away', 'broker_back'])
@@ -192,10 +193,10 @@ describe.skipIf(!(await hasRabbit()))('a broker', () => {
     expect(third).toBeGreaterThan(999)
   })
 
-  it('sends what comes back twenty times to the dead letters: it may be what kills us', async () => {
+  it('sends what comes back fifty times to the dead letters: it may be what kills us', async () => {
     const { channel, names, send, depth, topology } = await upStation()
     await send('kills')
-    for (let delivery = 0; delivery <= 20; delivery++) {
+    for (let delivery = 0; delivery <= 50; delivery++) {
       const dying = await channel()
       await expect.poll(async () => (await dying.get(names.queue)) !== false, soon).toBe(true)
       await dying.close()

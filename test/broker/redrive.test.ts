@@ -65,6 +65,15 @@ describe.skipIf(!(await hasRabbit()))('redrive', () => {
     await expect.poll(() => depth(topology.deadQueue), soon).toBe(3)
   })
 
+  it('says so where there is no such queue, and makes none that nobody would read', async () => {
+    const { names, channel } = await deadStation(['a'])
+    const queue = `${names.queue}-typo`
+    await expect(redrive({ url: rabbitUrl, names: { ...names, queue }, log })).rejects.toThrow(
+      `there is no queue ${queue}.dead: is CHAT_QUEUE_NAME right?`,
+    )
+    await expect((await channel()).checkQueue(queue)).rejects.toThrow('NOT_FOUND')
+  })
+
   it('of nothing is nothing', async () => {
     const { names } = await deadStation([])
     expect(await redrive({ url: rabbitUrl, names, log })).toBe(0)

@@ -11,7 +11,7 @@ describe.skipIf(!(await hasRabbit()))('the topology', () => {
   it('is asserted as often as one likes, by several instances, and changes nothing', async () => {
     const own = await ownNames()
     onTestFinished(own.delete)
-    const link = await openLink(readBrokerUrl(rabbitUrl), new AbortController().signal)
+    const link = await openLink(readBrokerUrl(rabbitUrl), 'rivulet test')
     onTestFinished(link.close)
     await assertTopology(link.model, own.topology)
     await own.send('stays')
